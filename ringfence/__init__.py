@@ -1,0 +1,1 @@
+"""What every folder may import: the package's own exceptions and the declaration helpers. Imports nothing of ours."""
