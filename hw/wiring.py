@@ -1,0 +1,80 @@
+"""What the devices need from their neighbours, as protocols; `vmx` plugs the implementations in."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class IrqLine(Protocol):
+    """An interrupt input. A level, not an edge: setting it to what it is changes nothing."""
+
+    def set_level(self, level: bool) -> None: ...
+
+
+class PortDevice(Protocol):
+    """Answers a claimed range of I/O ports. `offset` counts from the claim's first port; `width` is 1, 2 or 4 bytes."""
+
+    def port_read(self, offset: int, width: int) -> int: ...
+
+    def port_write(self, offset: int, width: int, value: int) -> None: ...
+
+
+class Device(Protocol):
+    """Anything with state: `reset` is RESET#, `sync` drives the outputs from the state (after a resume, too)."""
+
+    def reset(self) -> None: ...
+
+    def sync(self) -> None: ...
+
+
+class BytePort(Protocol):
+    """The far end of a serial cable."""
+
+    def transmit(self, byte: int) -> None:
+        """A character left the UART."""
+
+    def ready(self) -> None:
+        """The UART can take another character."""
+
+
+class ByteSink(Protocol):
+    """Something that takes one byte at a time: a log, standard error."""
+
+    def __call__(self, byte: int) -> None: ...
+
+
+class WallClock(Protocol):
+    """Time of day, as the host's administrator sees it."""
+
+    def now_ns(self) -> int:
+        """UTC nanoseconds since 1970."""
+
+    def zone_minutes(self) -> int:
+        """Minutes to add to UTC for local time."""
+
+
+class PowerSwitch(Protocol):
+    """Whoever can end the machine's run."""
+
+    def power_off(self) -> None: ...
+
+    def exit_with(self, status: int) -> None:
+        """The guest has ended its program with this status (0-255)."""
+
+
+class Words(Protocol):
+    """32-bit words by index."""
+
+    def __getitem__(self, index: int, /) -> int: ...
+
+    def __setitem__(self, index: int, value: int, /) -> None: ...
+
+
+class CpuRegisters(Protocol):
+    """The calling vCPU's general registers, in the order EAX ECX EDX EBX ESP EBP ESI EDI, and its CPL."""
+
+    @property
+    def gpr(self) -> Words: ...
+
+    @property
+    def cpl(self) -> int: ...

@@ -1,0 +1,162 @@
+/*
+ * codecache.c -- where decoded blocks live and how they are found.  Invariants: codecache.h.
+ *
+ * Blocks are laid one after another into the arena and found by physical address and mode; when
+ * the room is used up everything is dropped.  code_gen names what linear code addresses mean:
+ * (mode, view, CS base) since the last translation change.  The few most recent of these keep
+ * their numbers, so that a system call and its return do not lose the jump hints.
+ */
+#include "codecache.h"
+#include "handlers.h"
+#include "mem.h"
+
+static uint32_t *
+hash_slot(struct engine *e, uint64_t paddr, uint32_t mode)
+{
+	uint32_t *table = arena_at(e, e->hash_start);
+	const uint32_t h = (uint32_t)(paddr ^ paddr >> 12 ^ (uint64_t)mode << 7);
+
+	return &table[h & (CODE_HASH - 1)];
+}
+
+void
+code_flush(struct engine *e)
+{
+	uint32_t *table = arena_at(e, e->hash_start);
+	struct block *b;
+	uint32_t i;
+
+	for (i = 0; i < CODE_HASH; i++)
+		table[i] = 0;
+	b = arena_at(e, e->code_start);
+	__builtin_memset(b, 0, sizeof *b);
+	b->stamp_cell = &e->zero_stamp;
+	b->stamp = 1;
+	e->no_block = (uint32_t)e->code_start;
+	e->code_next = e->code_start + ((sizeof *b + 15) & ~15ull);
+	e->code_flushes++;
+	e->block = NULL;
+	code_contexts_forget(e);
+}
+
+void
+code_contexts_forget(struct engine *e)
+{
+	uint32_t i;
+
+	for (i = 0; i < 8; i++)
+		e->contexts[i].gen = 0;
+	e->code_gen = ++e->gen_last;
+	code_context_select(e);
+}
+
+/* code_gen for the present mode, view and CS base. */
+void
+code_context_select(struct engine *e)
+{
+	const uint32_t view = e->v->cpl == 3, cs_base = e->v->seg[CS].base;
+	uint32_t i;
+
+	for (i = 0; i < 8; i++)
+		if (e->contexts[i].gen && e->contexts[i].mode == e->mode && e->contexts[i].view == view &&
+		    e->contexts[i].cs_base == cs_base) {
+			e->code_gen = e->contexts[i].gen;
+			return;
+		}
+	i = e->context_next++ & 7;
+	e->contexts[i].mode = e->mode;
+	e->contexts[i].view = view;
+	e->contexts[i].cs_base = cs_base;
+	e->contexts[i].gen = e->code_gen = ++e->gen_last;
+}
+
+/* C3: the running block reads ops that it has not reached yet from here. */
+void
+code_stale_running(struct engine *e, uint32_t ppn)
+{
+	struct block *b = e->block;
+	uint32_t i;
+
+	if (!b || !e->cur || (b->ppn != ppn && b->ppn2 != ppn))
+		return;
+	for (i = 0; i < b->ops_count; i++)
+		if (&b->ops[i] > e->cur)
+			b->ops[i].fn = h_stale;
+}
+
+/* Physical address of the code at `linear`; raises the fetch fault.  *mmio: no memory there. */
+static uint64_t
+code_physical(struct engine *e, uint32_t linear)
+{
+	const struct tlb_entry *t = tlb_slot(e, linear);
+
+	if (likely(t->xtag == (linear & PAGE_MASK)))
+		return (uint64_t)t->ppn << PAGE_SHIFT | (linear & (PAGE_SIZE - 1));
+	return mem_fetch(e, linear).gpa | (linear & (PAGE_SIZE - 1));
+}
+
+/* The second page of a crossing block may be mapped anew or written while the first is not. */
+static bool
+second_page_valid(struct engine *e, const struct block *b, uint32_t linear)
+{
+	const uint32_t next = (linear | (PAGE_SIZE - 1)) + 1;
+
+	return code_physical(e, next) >> PAGE_SHIFT == b->ppn2 && *stamp_cell(e, b->ppn2) == b->stamp2;
+}
+
+/* What the key does not say of a block: its stamp, its second page, and the CS limit. */
+static bool
+block_runs_at(struct engine *e, const struct block *b, uint32_t linear)
+{
+	const struct vcpu *v = e->v;
+
+	if (unlikely(!block_valid(b)))
+		return false;
+	if (unlikely(b->ppn2 != ~0u) && !second_page_valid(e, b, linear))
+		return false;
+	return likely(e->mode & MODE_CSFLAT) || v->eip + b->length - 1 <= v->seg[CS].limit;
+}
+
+struct block *
+code_lookup(struct engine *e)
+{
+	const struct vcpu *v = e->v;
+	const uint32_t linear = v->seg[CS].base + v->eip;
+	struct jump_hint *hint;
+	uint32_t *slot, *from;
+	struct block *b;
+	uint64_t paddr;
+
+	e->ctl->stats.block_lookups++;
+	if (unlikely(v->eip > v->seg[CS].limit))
+		raise_gp0(e);
+	paddr = code_physical(e, linear);
+	slot = hash_slot(e, paddr, e->mode);
+	for (from = slot, b = NULL; *from; from = &block_at(e, *from)->next) {
+		struct block *c = block_at(e, *from);
+
+		if (unlikely(!block_valid(c))) {	/* its room is lost until the next flush */
+			*from = c->next;
+			if (*from == 0)
+				break;
+			c = block_at(e, *from);
+		}
+		if (c->paddr == paddr && c->mode == e->mode && block_runs_at(e, c, linear)) {
+			b = c;
+			break;
+		}
+	}
+	if (!b) {
+		b = code_decode(e, linear, paddr);
+		slot = hash_slot(e, paddr, e->mode);	/* the cache may have been dropped */
+		b->next = *slot;
+		*slot = block_offset(e, b);
+	}
+	if (b->ppn2 == ~0u && (e->mode & (MODE_CSFLAT | MODE_CS32 | MODE_ONE)) == (MODE_CSFLAT | MODE_CS32)) {
+		hint = &e->jumps[(v->eip ^ v->eip >> 10) & (JUMP_HINTS - 1)];
+		hint->eip = v->eip;
+		hint->gen = e->code_gen;
+		hint->block = b;
+	}
+	return b;
+}

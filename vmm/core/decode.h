@@ -1,0 +1,163 @@
+/*
+ * decode.h -- the decoder's state, shared by the files of the two opcode maps.
+ */
+#ifndef RF_DECODE_H
+#define RF_DECODE_H
+
+#include "codecache.h"
+#include "handlers.h"
+#include "slow.h"
+
+#define MAX_INSN 15u		/* bytes of an instruction */
+
+enum stop { STOP_NONE, STOP_BEFORE, STOP_GP };
+
+/* What an instruction means to the flags before it. */
+enum fact {
+	FACT_FAULTS = 1,	/* may fault or leave: all flags must be there */
+	FACT_READS = 2,
+	FACT_KILLS = 4		/* overwrites all arithmetic flags */
+};
+
+struct decoded {
+	handler *dead;		/* the handler to use when its flags are dead */
+	uint8_t facts;
+	uint8_t fuse;		/* enum fuse */
+};
+
+struct decoder {
+	struct engine *e;
+	const uint8_t *page, *page2;	/* NULL where no memory answers: FFh */
+	struct op *op;
+	handler *dead;
+	uint64_t gpa2;
+	uint32_t mode;
+	uint32_t linear;	/* of the block's first byte */
+	uint32_t pos;		/* next byte, from there */
+	uint32_t start;		/* of the instruction, from there */
+	uint32_t page_left;	/* bytes of the block's page */
+	uint32_t limit;		/* bytes that the CS limit allows */
+	int override;		/* segment register, or -1 */
+	uint8_t rep;		/* 0, OP_REP, OP_REPNE */
+	uint8_t facts, fuse, prev_fuse;
+	uint8_t stop;		/* enum stop */
+	bool first, crossed, size16, addr16, prefix66, lock, lockable, end, fused;
+};
+
+/* decode_operand.c */
+uint8_t decode_fetch8(struct decoder *d);
+uint32_t decode_fetch16(struct decoder *d);
+uint32_t decode_fetch32(struct decoder *d);
+uint32_t decode_fetch_z(struct decoder *d);	/* an immediate of operand size */
+uint32_t decode_fetch_signed8(struct decoder *d);
+void decode_modrm(struct decoder *d);
+void decode_modrm_bytes(struct decoder *d);	/* register operands are 8 bits wide */
+
+/* decode_alu.c: `what` is the operation of opcodes 00..3F, 8 TEST; 0 INC, 1 DEC, 2 NOT, 3 NEG */
+void decode_alu(struct decoder *d, uint32_t what, uint32_t form, bool byte);
+void decode_alu_map(struct decoder *d, uint32_t opcode);
+void decode_alu_rm_reg(struct decoder *d, uint32_t what, bool byte);
+void decode_alu_rm_imm(struct decoder *d, uint32_t what, bool byte);
+void decode_mov(struct decoder *d, enum form reg_form, enum form based, bool byte);
+void decode_mov_reg_rm(struct decoder *d, bool byte);
+void decode_unary(struct decoder *d, uint32_t what, bool byte);
+void decode_shift_group(struct decoder *d, uint32_t opcode);
+void decode_group3(struct decoder *d, bool byte);
+
+/* The maps: decode_1.c, decode_0f.c. */
+void decode_one_byte(struct decoder *d, uint32_t opcode);
+void decode_jcc(struct decoder *d, uint32_t cc, uint32_t rel);
+void decode_two_byte(struct decoder *d);
+void decode_fpu(struct decoder *d, uint32_t opcode);
+
+/* ---- choosing handlers ------------------------------------------------------------------------ */
+
+static inline bool
+is_mem(const struct decoder *d)
+{
+	return (d->op->flags & OP_MEM) != 0;
+}
+
+/* May the memory operand go to linear memory unchecked? */
+static inline bool
+is_flat(const struct decoder *d)
+{
+	const uint8_t seg = d->op->seg;
+
+	return (d->mode & MODE_FLAT) && !d->addr16 && (seg == DS || seg == SS || seg == ES);
+}
+
+/* The form of a memory operand, given its three. */
+static inline uint32_t
+mem_form(const struct decoder *d, uint32_t based, uint32_t flat, uint32_t general)
+{
+	return !is_flat(d) ? general : d->op->index == R_ZERO ? based : flat;
+}
+
+static inline bool
+flat_stack(const struct decoder *d)
+{
+	return (d->mode & (MODE_FLAT | MODE_SS32)) == (MODE_FLAT | MODE_SS32) && !d->size16;
+}
+
+/* Flat 32-bit code, 32-bit operands: EIP needs no check. */
+static inline bool
+flat_code(const struct decoder *d)
+{
+	return (d->mode & (MODE_CS32 | MODE_CSFLAT)) == (MODE_CS32 | MODE_CSFLAT) && !d->size16;
+}
+
+static inline uint32_t
+size_index(const struct decoder *d, bool byte)
+{
+	return byte ? 0 : d->size16 ? 1 : 2;
+}
+
+/* The byte offset into r[] of an 8-bit register: AL CL DL BL AH CH DH BH. */
+static inline uint8_t
+byte_reg(uint32_t n)
+{
+	return (uint8_t)((n & 3) * 4 + (n >> 2));
+}
+
+static inline void
+slow(struct decoder *d, slow_insn *fn)
+{
+	d->op->fn = h_slow;
+	d->op->slow = fn;
+	d->facts = FACT_FAULTS;
+}
+
+static inline void
+slow_end(struct decoder *d, slow_insn *fn)
+{
+	d->op->fn = h_slow_end;
+	d->op->slow = fn;
+	d->end = true;
+}
+
+static inline void
+slow_jump(struct decoder *d, slow_insn *fn)
+{
+	d->op->fn = h_slow_jump;
+	d->op->slow = fn;
+	d->end = true;
+}
+
+static inline void
+undefined(struct decoder *d)
+{
+	slow_jump(d, i_ud);
+	d->lockable = true;	/* #UD either way */
+}
+
+/* r: register form, f: flat, g: general memory form. */
+static inline void
+pick(struct decoder *d, handler *r, handler *f, handler *g)
+{
+	d->op->fn = !is_mem(d) ? r : is_flat(d) ? f : g;
+	if (is_mem(d))
+		d->facts |= FACT_FAULTS;
+}
+
+#endif

@@ -1,0 +1,566 @@
+/*
+ * mem.c -- the slow paths of linear memory access: segment checks, micro TLB fills, page crossings,
+ * MMIO, traced pages, alignment checks and watchpoints.
+ *
+ * A fill asks the shadow page table and then decides what later accesses may do without it:
+ * a page gets a read tag when plain memory lies behind it, a write tag only when a store needs no
+ * one's attention -- not traced, not decoded, not ROM, and a framebuffer page only once dirty.
+ * Source: Intel SDM 3A, 5.3 (limits), 6.15 (#AC), 17.2 (debug registers); cpu.md sections 12-14.
+ */
+#include "mem.h"
+#include "codecache.h"
+#include "operand.h"
+
+static inline uint32_t
+current_rights(const struct engine *e)
+{
+	return e->v->cpl == 3 ? PF_U : 0;
+}
+
+static inline bool
+crosses_page(uint32_t linear, uint32_t size)
+{
+	return ((linear ^ (linear + size - 1)) & PAGE_MASK) != 0;
+}
+
+/* ---- TLB ------------------------------------------------------------------------------- */
+
+static void
+tlb_clear(struct tlb_entry *t)
+{
+	t->rtag = t->wtag = t->xtag = TLB_NONE;
+}
+
+void
+tlb_flush(struct engine *e)
+{
+	uint32_t view, i;
+
+	for (view = 0; view < 2; view++)
+		for (i = 0; i < TLB_ENTRIES; i++)
+			tlb_clear(&e->tlb[view][i]);
+	e->ctl->stats.tlb_flushes++;
+	code_contexts_forget(e);
+}
+
+void
+tlb_flush_page(struct engine *e, uint32_t linear)
+{
+	const uint32_t slot = linear >> PAGE_SHIFT & (TLB_ENTRIES - 1);
+
+	tlb_clear(&e->tlb[VIEW_SUPERVISOR][slot]);
+	tlb_clear(&e->tlb[VIEW_USER][slot]);
+	code_contexts_forget(e);
+}
+
+void
+tlb_flush_writes(struct engine *e, uint32_t ppn)
+{
+	uint32_t view, i;
+
+	for (view = 0; view < 2; view++)
+		for (i = 0; i < TLB_ENTRIES; i++)
+			if (e->tlb[view][i].ppn == ppn)
+				e->tlb[view][i].wtag = TLB_NONE;
+}
+
+static uint8_t *
+host_page(struct engine *e, uint64_t spte)
+{
+	return (spte & SPTE_DEV ? e->dev : e->ram) + (spte & ~(uint64_t)(PAGE_SIZE - 1));
+}
+
+/* Must a store to ppn be seen?  (traced tables, decoded code) */
+static bool
+stores_are_watched(const struct engine *e, uint32_t ppn)
+{
+	return ppn < e->m->ram_pages &&
+	    ((e->page_flags[ppn] & PG_TRACED) || __atomic_load_n(&e->codemap[ppn], __ATOMIC_RELAXED));
+}
+
+/* Translate for an access with the given rights; returns the SPTE, with the page in the micro TLB. */
+static uint64_t
+fill(struct engine *e, uint32_t linear, uint32_t acc, struct shadow_hit *hit)
+{
+	const enum shadow_result result = shadow_access(e, linear, acc, hit);
+	struct tlb_entry *t;
+	uint32_t ppn;
+
+	if (result == SHADOW_TRUE_FAULT)
+		raise_pf(e, linear, hit->error);
+	ppn = (uint32_t)(hit->gpa >> PAGE_SHIFT);
+	if (result == SHADOW_FAULT_PPN) {
+		e->ctl->exit.address = ppn;
+		e->ctl->exit.write = (acc & PF_W) != 0;
+		leave(e, EXIT_FAULT_PPN);
+	}
+	if (hit->spte & SPTE_MMIO)
+		return hit->spte;
+	e->ctl->stats.tlb_fills++;
+	t = &e->tlb[acc & PF_U ? VIEW_USER : VIEW_SUPERVISOR][linear >> PAGE_SHIFT & (TLB_ENTRIES - 1)];
+	if (t->ppn != ppn || (t->rtag != (linear & PAGE_MASK) && t->rtag != TLB_NONE))
+		tlb_clear(t);
+	t->ppn = ppn;
+	t->addend = (uintptr_t)host_page(e, hit->spte) - (linear & PAGE_MASK);
+	t->rtag = linear & PAGE_MASK;
+	t->xtag = hit->spte & SPTE_X ? linear & PAGE_MASK : TLB_NONE;
+	t->wtag = TLB_NONE;
+	if ((hit->spte & SPTE_W) && !(hit->spte & (SPTE_ROM | SPTE_FB | SPTE_TRACED)) && !stores_are_watched(e, ppn))
+		t->wtag = linear & PAGE_MASK;
+	return hit->spte;
+}
+
+static void
+framebuffer_dirty(struct engine *e, uint32_t ppn)
+{
+	const struct slot *s = slot_find(e, ppn);
+
+	if (s && s->kind == SLOT_FRAMEBUFFER)
+		e->pages[s->dirty_offset + (ppn - s->first_ppn)] = 1;
+}
+
+void
+page_written(struct engine *e, uint32_t ppn, uint32_t offset, uint32_t size)
+{
+	uint64_t lines, map;
+
+	if (ppn >= e->m->ram_pages)
+		return;
+	if (e->page_flags[ppn] & PG_TRACED) {
+		e->ctl->stats.trace_hits++;
+		__atomic_fetch_add(&e->stamps[ppn], 1, __ATOMIC_RELEASE);
+	}
+	map = __atomic_load_n(&e->codemap[ppn], __ATOMIC_RELAXED);
+	if (map == 0)
+		return;
+	lines = (~0ull << (offset >> 6)) & (~0ull >> (63 - ((offset + size - 1) >> 6)));
+	if (!(map & lines))
+		return;
+	e->ctl->stats.code_writes++;
+	__atomic_store_n(&e->codemap[ppn], 0, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&e->stamps[ppn], 1, __ATOMIC_RELEASE);
+	code_stale_running(e, ppn);
+}
+
+/* ---- checks that only slow paths make ---------------------------------------------------- */
+
+static void
+check_alignment(struct engine *e, uint32_t linear, uint32_t size)
+{
+	const struct vcpu *v = e->v;
+
+	if ((v->cr0 & CR0_AM) && (v->eflags & FL_AC) && v->cpl == 3 && size <= 8 && (linear & (size - 1)))
+		raise_fault(e, V_AC, 0);
+}
+
+static bool
+ranges_meet(uint32_t a, uint32_t a_size, uint32_t b, uint32_t b_size)
+{
+	return a - b < b_size || b - a < a_size;
+}
+
+/* Data breakpoints are traps: recorded here, reported when the instruction is done. */
+static void
+note_data_access(struct engine *e, uint32_t linear, uint32_t size, bool write)
+{
+	static const uint8_t lengths[4] = { 1, 2, 8, 4 };
+	struct vcpu *v = e->v;
+	uint32_t i;
+
+	for (i = 0; i < 4; i++) {
+		const uint32_t rw = v->dr[7] >> (16 + 4 * i) & 3, length = lengths[v->dr[7] >> (18 + 4 * i) & 3];
+
+		if ((rw == 1 && write) || rw == 3)
+			if (ranges_meet(linear, size, v->dr[i] & ~(length - 1), length))
+				e->data_hits |= (v->dr[7] >> (2 * i) & 3 ? DR6_B : 0) & 1u << i;
+	}
+	for (i = 0; i < e->breakpoint_count; i++) {
+		const struct breakpoint *b = &e->breakpoints[i];
+
+		if ((b->kind == 1 && write) || b->kind == 2)
+			if (ranges_meet(linear, size, b->linear, b->length)) {
+				e->watch_hit = true;
+				e->watch_linear = linear;
+			}
+	}
+}
+
+static inline void
+check_access(struct engine *e, uint32_t linear, uint32_t size, bool write)
+{
+	check_alignment(e, linear, size);
+	if (unlikely(e->data_watch))
+		note_data_access(e, linear, size, write);
+}
+
+/* ---- one page ------------------------------------------------------------------------------ */
+
+static uint64_t
+page_read(struct engine *e, uint32_t linear, uint32_t size, uint32_t rights)
+{
+	struct shadow_hit hit;
+	const uint64_t spte = fill(e, linear, rights, &hit);
+	const uint32_t in_page = linear & (PAGE_SIZE - 1);
+	uint64_t x = 0;
+
+	if (unlikely(spte & SPTE_MMIO))
+		return mmio_read(e, hit.gpa + in_page, size);
+	__builtin_memcpy(&x, host_page(e, spte) + in_page, size);
+	return x;
+}
+
+static void
+page_write(struct engine *e, uint32_t linear, uint32_t size, uint64_t value, uint32_t rights)
+{
+	struct shadow_hit hit;
+	const uint64_t spte = fill(e, linear, rights | PF_W, &hit);
+	const uint32_t in_page = linear & (PAGE_SIZE - 1), ppn = (uint32_t)(hit.gpa >> PAGE_SHIFT);
+
+	if (unlikely(spte & SPTE_MMIO)) {
+		mmio_write(e, hit.gpa + in_page, size, value);
+		return;
+	}
+	if (spte & SPTE_ROM)
+		return;
+	__builtin_memcpy(host_page(e, spte) + in_page, &value, size);
+	if (spte & SPTE_FB)
+		framebuffer_dirty(e, ppn);
+	page_written(e, ppn, in_page, size);
+}
+
+/* ---- accesses -------------------------------------------------------------------------------- */
+
+static uint64_t
+access_read(struct engine *e, uint32_t linear, uint32_t size, uint32_t rights)
+{
+	uint32_t first;
+
+	if (likely(!crosses_page(linear, size)))
+		return page_read(e, linear, size, rights);
+	first = PAGE_SIZE - (linear & (PAGE_SIZE - 1));
+	const uint64_t low = page_read(e, linear, first, rights);
+
+	return low | page_read(e, linear + first, size - first, rights) << (8 * first);
+}
+
+static void
+access_write(struct engine *e, uint32_t linear, uint32_t size, uint64_t value, uint32_t rights)
+{
+	struct shadow_hit hit;
+	uint32_t first;
+
+	if (likely(!crosses_page(linear, size))) {
+		page_write(e, linear, size, value, rights);
+		return;
+	}
+	/* Both pages are checked before any byte is written. */
+	first = PAGE_SIZE - (linear & (PAGE_SIZE - 1));
+	fill(e, linear, rights | PF_W, &hit);
+	fill(e, linear + first, rights | PF_W, &hit);
+	page_write(e, linear, first, value, rights);
+	page_write(e, linear + first, size - first, value >> (8 * first), rights);
+}
+
+uint32_t
+mem_read(struct engine *e, uint32_t linear, uint32_t size)
+{
+	const void *p = tlb_read_ptr(e, linear, size);
+	uint32_t x = 0;
+
+	if (likely(p != NULL)) {
+		__builtin_memcpy(&x, p, size);
+		return x;
+	}
+	check_access(e, linear, size, false);
+	return (uint32_t)access_read(e, linear, size, current_rights(e));
+}
+
+uint64_t
+mem_read64(struct engine *e, uint32_t linear)
+{
+	check_access(e, linear, 8, false);
+	return access_read(e, linear, 8, current_rights(e));
+}
+
+void
+mem_write(struct engine *e, uint32_t linear, uint32_t size, uint32_t value)
+{
+	void *p = tlb_write_ptr(e, linear, size);
+
+	if (likely(p != NULL)) {
+		__builtin_memcpy(p, &value, size);
+		return;
+	}
+	check_access(e, linear, size, true);
+	access_write(e, linear, size, value, current_rights(e));
+}
+
+void
+mem_write64(struct engine *e, uint32_t linear, uint64_t value)
+{
+	check_access(e, linear, 8, true);
+	access_write(e, linear, 8, value, current_rights(e));
+}
+
+void
+mem_check_write(struct engine *e, uint32_t linear, uint32_t size)
+{
+	struct shadow_hit hit;
+
+	if (likely(tlb_write_ptr(e, linear, size) != NULL))
+		return;
+	check_alignment(e, linear, size);
+	fill(e, linear, current_rights(e) | PF_W, &hit);
+	if (crosses_page(linear, size))
+		fill(e, (linear | (PAGE_SIZE - 1)) + 1, current_rights(e) | PF_W, &hit);
+}
+
+void
+mem_check_read(struct engine *e, uint32_t linear, uint32_t size)
+{
+	struct shadow_hit hit;
+
+	if (likely(tlb_read_ptr(e, linear, size) != NULL))
+		return;
+	check_alignment(e, linear, size);
+	fill(e, linear, current_rights(e), &hit);
+	if (crosses_page(linear, size))
+		fill(e, (linear | (PAGE_SIZE - 1)) + 1, current_rights(e), &hit);
+}
+
+/* Units of a long access: all aligned 8-byte pieces that no page edge divides. */
+static uint32_t
+piece(uint32_t linear, uint32_t left)
+{
+	const uint32_t in_page = PAGE_SIZE - (linear & (PAGE_SIZE - 1));
+	uint32_t n = left < 8 ? left : 8;
+
+	if (n > in_page)
+		n = in_page;
+	return n >= 8 ? 8 : n >= 4 ? 4 : n >= 2 ? 2 : 1;
+}
+
+void
+mem_read_bytes(struct engine *e, uint32_t linear, void *to, uint32_t size)
+{
+	uint8_t *out = to;
+
+	mem_check_read(e, linear, size);
+	while (size) {
+		const uint32_t n = piece(linear, size);
+		const uint64_t x = access_read(e, linear, n, current_rights(e));
+
+		if (unlikely(e->data_watch))
+			note_data_access(e, linear, n, false);
+		__builtin_memcpy(out, &x, n);
+		out += n;
+		linear += n;
+		size -= n;
+	}
+}
+
+void
+mem_write_bytes(struct engine *e, uint32_t linear, const void *from, uint32_t size)
+{
+	const uint8_t *in = from;
+
+	mem_check_write(e, linear, size);
+	while (size) {
+		const uint32_t n = piece(linear, size);
+		uint64_t x = 0;
+
+		if (unlikely(e->data_watch))
+			note_data_access(e, linear, n, true);
+		__builtin_memcpy(&x, in, n);
+		access_write(e, linear, n, x, current_rights(e));
+		in += n;
+		linear += n;
+		size -= n;
+	}
+}
+
+/* Implicit supervisor accesses: no alignment check. */
+uint32_t
+sys_read(struct engine *e, uint32_t linear, uint32_t size)
+{
+	return (uint32_t)access_read(e, linear, size, 0);
+}
+
+void
+sys_write(struct engine *e, uint32_t linear, uint32_t size, uint32_t value)
+{
+	access_write(e, linear, size, value, 0);
+}
+
+uint64_t
+sys_read64(struct engine *e, uint32_t linear)
+{
+	return access_read(e, linear, 8, 0);
+}
+
+void
+sys_check_write(struct engine *e, uint32_t linear, uint32_t size)
+{
+	struct shadow_hit hit;
+
+	fill(e, linear, PF_W, &hit);
+	if (crosses_page(linear, size))
+		fill(e, (linear | (PAGE_SIZE - 1)) + 1, PF_W, &hit);
+}
+
+void *
+mem_locked(struct engine *e, uint32_t linear, uint32_t size)
+{
+	struct shadow_hit hit;
+	void *p = tlb_write_ptr(e, linear, size);
+	uint64_t spte;
+
+	if (likely(p != NULL))
+		return p;
+	check_access(e, linear, size, true);
+	if (crosses_page(linear, size)) {
+		mem_check_write(e, linear, size);
+		return NULL;
+	}
+	spte = fill(e, linear, current_rights(e) | PF_W, &hit);
+	if (spte & (SPTE_MMIO | SPTE_ROM | SPTE_FB))
+		return NULL;
+	return host_page(e, spte) + (linear & (PAGE_SIZE - 1));
+}
+
+void
+mem_locked_done(struct engine *e, uint32_t linear, uint32_t size)
+{
+	struct shadow_hit hit;
+
+	if (likely(tlb_write_ptr(e, linear, size) != NULL))
+		return;
+	fill(e, linear, current_rights(e) | PF_W, &hit);
+	page_written(e, (uint32_t)(hit.gpa >> PAGE_SHIFT), linear & (PAGE_SIZE - 1), size);
+}
+
+/* ---- segments ------------------------------------------------------------------------------------ */
+
+NORETURN static void
+segment_fault(struct engine *e, uint32_t sreg)
+{
+	raise_fault(e, sreg == SS ? V_SS : V_GP, 0);
+}
+
+uint32_t
+seg_linear(struct engine *e, uint32_t sreg, uint32_t offset, uint32_t size, uint32_t acc)
+{
+	const struct segment *s = &e->v->seg[sreg];
+	const uint32_t last = offset + size - 1;
+
+	if (protected_mode(e->v)) {
+		if (s->attr & SEG_UNUSABLE)
+			raise_gp0(e);
+		if (acc & PF_W ? (s->attr & (SEG_CODE | SEG_W)) != SEG_W : (s->attr & (SEG_CODE | SEG_R)) == SEG_CODE)
+			raise_gp0(e);
+	}
+	if ((s->attr & (SEG_CODE | SEG_E)) == SEG_E) {
+		const uint32_t top = s->attr & SEG_DB ? 0xffffffffu : 0xffff;
+
+		if (offset <= s->limit || last > top || last < offset)
+			segment_fault(e, sreg);
+	} else if (s->limit != 0xffffffffu && (last > s->limit || last < offset)) {
+		segment_fault(e, sreg);
+	}
+	return s->base + offset;
+}
+
+uint32_t
+op_ea(const struct engine *e, const struct op *op)
+{
+	const struct vcpu *v = e->v;
+	const uint32_t ea = op->disp + v->r[op->base] + (v->r[op->index] << op->scale);
+
+	return op->flags & OP_ADDR16 ? ea & 0xffff : ea;
+}
+
+uint32_t
+op_linear(struct engine *e, const struct op *op, uint32_t size, uint32_t acc)
+{
+	return seg_linear(e, op->seg, op_ea(e, op), size, acc);
+}
+
+/* ---- the stack ---------------------------------------------------------------------------------------- */
+
+static inline uint32_t
+stack_offset(const struct vcpu *v, uint32_t sp)
+{
+	return v->seg[SS].attr & SEG_DB ? sp : sp & 0xffff;
+}
+
+void
+push_n(struct engine *e, uint32_t size, uint32_t value)
+{
+	struct vcpu *v = e->v;
+	const uint32_t sp = sp_add(v, v->r[ESP], 0 - size);
+
+	mem_write(e, seg_linear(e, SS, stack_offset(v, sp), size, PF_W), size, value);
+	v->r[ESP] = sp;
+}
+
+uint32_t
+stack_peek(struct engine *e, uint32_t n, uint32_t size)
+{
+	const struct vcpu *v = e->v;
+
+	return mem_read(e, seg_linear(e, SS, stack_offset(v, sp_add(v, v->r[ESP], n)), size, 0), size);
+}
+
+/* ---- atomic read-modify-write ---------------------------------------------------------------------------- */
+
+/* Several vCPUs share guest memory: a LOCKed update is one compare-and-swap of the host. */
+#define DEFINE_CAS(S, T)								\
+typedef T unaligned##S __attribute__((aligned(1), may_alias));				\
+static uint32_t										\
+cas_loop##S(void *p, uint32_t (*change)(uint32_t, uint32_t, uint32_t), uint32_t what, uint32_t operand)	\
+{											\
+	unaligned##S *cell = p;								\
+	T old = *cell;									\
+	while (!__atomic_compare_exchange_n(cell, &old, (T)change(what, old, operand), false,		\
+	    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))					\
+		;									\
+	return old;									\
+}
+
+DEFINE_CAS(8, uint8_t)
+DEFINE_CAS(16, uint16_t)
+DEFINE_CAS(32, uint32_t)
+
+uint32_t
+atomic_update(struct engine *e, uint32_t linear, uint32_t size,
+    uint32_t (*change)(uint32_t what, uint32_t old, uint32_t operand), uint32_t what, uint32_t operand)
+{
+	void *p = mem_locked(e, linear, size);
+	uint32_t old;
+
+	if (p == NULL) {	/* MMIO, ROM, or split over two pages: not atomic, as on a bus without split locks */
+		mem_check_write(e, linear, size);
+		old = mem_read(e, linear, size);
+		mem_write(e, linear, size, change(what, old, operand));
+		return old;
+	}
+	if (size == 1)
+		old = cas_loop8(p, change, what, operand);
+	else if (size == 2)
+		old = cas_loop16(p, change, what, operand);
+	else
+		old = cas_loop32(p, change, what, operand);
+	mem_locked_done(e, linear, size);
+	return old;
+}
+
+/* ---- instruction fetch -------------------------------------------------------------------------------------- */
+
+struct fetched
+mem_fetch(struct engine *e, uint32_t linear)
+{
+	struct shadow_hit hit;
+	const uint64_t spte = fill(e, linear, current_rights(e) | PF_I, &hit);
+
+	return (struct fetched){ hit.gpa, spte & SPTE_MMIO ? NULL : host_page(e, spte) };
+}

@@ -1,0 +1,17 @@
+/*
+ * world.h -- between the two files of the world executable.
+ */
+#ifndef RF_WORLD_H
+#define RF_WORLD_H
+
+#include <stdint.h>
+
+#define HIDDEN __attribute__((visibility("hidden")))
+
+/* Exit statuses of a world, for whoever wonders why it did not start. */
+enum { STATUS_SHUTDOWN = 0, STATUS_RELOCATIONS = 120, STATUS_ARGUMENT, STATUS_MAPS };
+
+/* `stack` is the initial one: the argument count, then the arguments.  Never returns. */
+HIDDEN void world_main(const uint64_t *stack);
+
+#endif

@@ -1,0 +1,65 @@
+"""The interp engine: the C core's interpreter, called through cffi in this process, without the GIL."""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any
+
+from ringfence.errors import EngineFailed, HostRefused
+from vmm._core import ffi, lib
+from vmm.engines.contract import EngineMap
+
+ARENA_BYTES = 64 << 20  # decoded blocks and shadow page tables; only what is used is ever backed by memory
+
+
+class Interp:
+    """One vCPU's interpreter. `model` is a cffi `struct cpu_model *`."""
+
+    name = "interp"
+
+    def __init__(self, where: EngineMap, vcpu: int, model: Any) -> None:
+        try:
+            self._mapping = mmap.mmap(-1, ARENA_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except OSError as error:
+            raise HostRefused(f"no room for the interpreter's {ARENA_BYTES >> 20} MiB: {error.strerror}") from error
+        self._buffer = ffi.from_buffer(self._mapping)
+        self._arena = ffi.cast("void *", self._buffer)
+        self._control = ffi.cast("struct control *", where.controls[vcpu])
+        table = ffi.new("struct engine_map *")
+        for field in ("ram", "dev", "pages", "interrupts"):
+            setattr(table, field, ffi.cast("void *", getattr(where, field)))
+        table.vcpu = ffi.cast("void *", where.vcpus[vcpu])
+        table.control = ffi.cast("void *", where.controls[vcpu])
+        for index, (state, control) in enumerate(zip(where.vcpus, where.controls, strict=True)):
+            table.vcpu_of[index] = ffi.cast("void *", state)
+            table.control_of[index] = ffi.cast("void *", control)
+        table.ram_bytes, table.dev_bytes, table.pages_bytes = where.ram_bytes, where.dev_bytes, where.pages_bytes
+        status = lib.engine_init(self._arena, ARENA_BYTES, table, model)
+        if status != 0:
+            raise EngineFailed(f"the interpreter refused its arena or maps: reason {-status}")
+
+    def run(self, quantum_us: int) -> int:
+        return int(lib.engine_run(self._arena, quantum_us))
+
+    def kick(self, bits: int) -> None:
+        lib.control_kick(self._control, bits)
+
+    def flush(self) -> None:
+        lib.engine_flush(self._arena)
+
+    def translate(self, linear: int) -> int | None:
+        gpa = ffi.new("uint64_t *")
+        return int(gpa[0]) if lib.engine_translate(self._arena, linear, gpa) == 0 else None
+
+    def set_breakpoint(self, linear: int, length: int, kind: int) -> bool:
+        return bool(lib.engine_set_breakpoint(self._arena, linear, length, kind) == 0)
+
+    def clear_breakpoint(self, linear: int, length: int, kind: int) -> bool:
+        return bool(lib.engine_clear_breakpoint(self._arena, linear, length, kind) == 0)
+
+    def arena(self) -> Any:
+        return self._arena
+
+    def close(self) -> None:
+        ffi.release(self._buffer)
+        self._mapping.close()
