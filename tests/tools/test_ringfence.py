@@ -1,0 +1,175 @@
+"""The command as people use it: exit status, one line for each thing that is wrong, no traceback ever."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.vmx.programs import assemble, elf
+
+RINGFENCE = [sys.executable, "-m", "tools.ringfence"]
+SEABIOS = Path("/usr/share/seabios/bios.bin")
+
+
+def ringfence(*arguments: str, text: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*RINGFENCE, *arguments], input=text, capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+def program(tmp_path: Path, source: str) -> str:
+    return str(assemble(".globl _start\n_start:\n" + source, tmp_path / "program"))
+
+
+def test_hello_passes() -> None:
+    done = ringfence("run", "hello", "--timeout", "30")
+    assert done.returncode == 0, done.stderr
+    assert "Hello from ring 0" in done.stdout
+    assert "FAIL" not in done.stdout
+    assert not done.stderr
+
+
+def test_statistics_go_to_stderr() -> None:
+    done = ringfence("run", "hello", "--stats", "--timeout", "30")
+    assert "ring transitions" in done.stderr
+    assert "exits               IO" in done.stderr
+    assert "MIPS" in done.stderr
+
+
+def test_the_guests_status_is_ours(tmp_path: Path) -> None:
+    assert ringfence("run", program(tmp_path, "mov $42, %al\nout %al, $0xf4\n1: jmp 1b")).returncode == 42
+
+
+def test_a_time_limit_is_one_line_and_124(tmp_path: Path) -> None:
+    done = ringfence("run", program(tmp_path, "1: jmp 1b"), "--timeout", "0.3")
+    assert done.returncode == 124
+    assert done.stderr == "ringfence: timed out after 0.3 s of host time\n"
+
+
+def test_a_triple_fault_is_told_in_full(tmp_path: Path) -> None:
+    done = ringfence("run", program(tmp_path, "call boom\nhlt\nboom: ud2"))
+    assert done.returncode == 3
+    for part in ("triple fault", "EIP=", "CR0=", "<boom>", "ud2", "back-trace"):
+        assert part in done.stderr
+
+
+def test_a_halt_for_good_is_said(tmp_path: Path) -> None:
+    done = ringfence("run", program(tmp_path, "cli\nhlt"))
+    assert done.returncode == 0
+    assert done.stderr.count("\n") == 1
+    assert "halted" in done.stderr
+
+
+BAD = {
+    "no such target": (["run", "no-such-guest"], "no such file or guest"),
+    "not an ELF": (["run", "/etc/passwd"], "magic"),
+    "64-bit": (["run", sys.executable], "32-bit"),
+    "a folder": (["run", "/tmp"], "/tmp"),
+    "engine": (["run", "hello", "--engine", "warp"], "--engine warp: expected one of"),
+    "memory too small": (["run", "hello", "--mem", "1"], "--mem 1"),
+    "memory too large": (["run", "hello", "--mem", "999999"], "--mem 999999"),
+    "feature": (["run", "hello", "--cpu-features", "-warp"], "warp"),
+    "serial": (["run", "hello", "--serial", "modem"], "--serial modem"),
+    "serial file": (["run", "hello", "--serial", "file:/nonexistent/x"], "/nonexistent/x"),
+    "trace": (["run", "hello", "--trace", "thoughts"], "--trace"),
+    "timeout": (["run", "hello", "--timeout", "-1"], "--timeout"),
+    "firmware": (["run", "--bios", "/etc/passwd"], "64 KiB"),
+    "nothing": (["run"], "TARGET"),
+    "both": (["run", "hello", "--bios", "/etc/passwd"], "TARGET"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_status_2(case: str) -> None:
+    arguments, message = BAD[case]
+    done = ringfence(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("ringfence: ")
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
+    assert not done.stdout
+
+
+def test_damaged_programs_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "p"
+    for content in (b"", elf(bits=2), elf(machine=40), elf(filesz=9999, memsz=9999), elf(paddr=0xFFFFF000)):
+        path.write_bytes(content)
+        done = ringfence("run", str(path))
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert str(path) in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--bogus"], ["run", "hello", "--mem", "lots"], ["fly"]])
+def test_options_that_do_not_parse_are_status_2(arguments: list[str]) -> None:
+    assert ringfence(*arguments).returncode == 2
+
+
+def test_guests_are_listed_one_a_line_and_as_json() -> None:
+    lines = ringfence("guests").stdout.splitlines()
+    rows = json.loads(ringfence("guests", "--json").stdout)
+    assert [line.split()[0] for line in lines] == [row["name"] for row in rows]
+    assert "hello" in {row["name"] for row in rows}
+
+
+def test_output_can_go_to_a_file(tmp_path: Path) -> None:
+    done = ringfence("run", "hello", "--serial", f"file:{tmp_path / 'log'}")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "Hello from ring 0" in (tmp_path / "log").read_text()
+
+
+def test_traces_carry_symbols() -> None:
+    done = ringfence("run", "hello", "--trace", "io")
+    assert "out port 03f8 <- 48" in done.stderr
+    assert "<" in done.stderr.splitlines()[0]
+
+
+def test_a_closed_pipe_ends_the_run_quietly() -> None:
+    command = " ".join(RINGFENCE) + " run hello --timeout 30 | true"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not SEABIOS.exists(), reason="needs the package seabios")
+def test_seabios_prints_its_banner_on_the_debug_port() -> None:
+    done = ringfence("run", "--bios", str(SEABIOS), "--timeout", "30", "--serial", "none")
+    assert "SeaBIOS (version" in done.stderr
+
+
+def test_ctrl_a_x_leaves_and_the_terminal_is_as_before(tmp_path: Path) -> None:
+    import termios
+
+    path = program(tmp_path, "mov $0x3f8, %dx\nmov $'!', %al\nout %al, (%dx)\n1: jmp 1b")
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    child = subprocess.Popen(
+        [*RINGFENCE, "run", path], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        preexec_fn=lambda: take_terminal(slave),
+    )  # fmt: skip
+    seen = b""
+    while b"!" not in seen:
+        seen += os.read(master, 100)
+    os.write(master, b"\x01h\x01x")
+    deadline = time.monotonic() + 20
+    while child.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert child.wait(timeout=1) == 0
+    os.set_blocking(master, False)
+    assert b"Ctrl-A X" in os.read(master, 10000)
+    assert termios.tcgetattr(slave) == before
+    os.close(master)
+    os.close(slave)
+
+
+def take_terminal(fd: int) -> None:
+    """In the child: make the pseudo-terminal the controlling one."""
+    import fcntl
+    import termios
+
+    fcntl.ioctl(fd, termios.TIOCSCTTY, 0)

@@ -1,0 +1,39 @@
+"""What `ringfence run TARGET` means: a guest's name, built on demand, or the path of a program."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from guests import builder
+from ringfence.errors import BadInput
+
+
+def resolve(target: str | None) -> Path | None:
+    """The file to load, if any. A word with a slash is a path; otherwise a guest's name goes first, then a file.
+
+    Raises BadInput naming the guests there are, or what the builder raises.
+    """
+    if target is None:
+        return None
+    names = [guest.name for guest in builder.list_guests()]
+    if "/" not in target and target in names:
+        return builder.build(target)
+    path = Path(target)
+    if not path.exists():
+        raise BadInput(target, "no such file or guest", f"a path, or one of {', '.join(names)}", "neither")
+    return path
+
+
+def guests_text(*, as_json: bool, build: bool) -> str:
+    """The guests, one line each: name, purpose, and the build's path when they are built."""
+    rows = []
+    for guest in builder.list_guests():
+        row: dict[str, object] = {"name": guest.name, "purpose": guest.purpose, "arguments": guest.arguments}
+        if build:
+            row["path"] = str(builder.build(guest.name))
+        rows.append(row)
+    if as_json:
+        return json.dumps(rows, indent=2)
+    width = max((len(str(row["name"])) for row in rows), default=0)
+    return "\n".join(f"{row['name']:{width}}  {row['purpose']}" + (f"  {row['path']}" if build else "") for row in rows)

@@ -1,0 +1,132 @@
+"""`ringfence debug`: a machine as the GDB stub wants it, and the run that the debugger steers.
+
+Guest time stands still while the machine is stopped. A triple fault stops it too, so that it can be looked at; going on
+from there ends it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from ctypes import Array, Structure
+
+from vmm._core import lib
+from vmm.gdbstub import Cause, Server, Stop, close_listener, listen
+from vmm.interrupts import Interrupts
+from vmm.memory import GuestMemory
+from vmm.vcpu import Vcpu
+from vmx import runner
+from vmx.machine import Machine
+from vmx.stop import STATUS_TIMEOUT, StopKind, StopReason
+
+CORE_SECTIONS = frozenset({"vcpu0", "interrupts"})  # the monitor has better words for these
+CAUSES = {
+    lib.DEBUG_BREAKPOINT: Cause.BREAKPOINT,
+    lib.DEBUG_WATCHPOINT: Cause.WATCHPOINT,
+    lib.DEBUG_STEP: Cause.STEP,
+}
+CRASHES = frozenset({StopKind.SHUTDOWN, StopKind.FAILED})
+INTERRUPT = StopReason(StopKind.DEBUG, text="interrupted")
+ARRAY_ITEMS_SHOWN = 16
+
+
+class MachineUnderDebug:
+    """The plug between a Machine and the stub. `reload` puts the program back after a reset."""
+
+    def __init__(
+        self, machine: Machine, reload: Callable[[], None], after_exit: runner.AfterExit | None = None
+    ) -> None:
+        self.machine, self._reload, self._after_exit = machine, reload, after_exit
+        machine.start()
+        machine.interrupts.stun()
+
+    @property
+    def vcpu(self) -> Vcpu:
+        return self.machine.vcpu
+
+    @property
+    def memory(self) -> GuestMemory:
+        return self.machine.memory
+
+    @property
+    def interrupts(self) -> Interrupts:
+        return self.machine.interrupts
+
+    def resume(self) -> Stop:
+        """Run until the debugger's business or the machine's end."""
+        self.machine.interrupts.resume()
+        try:
+            reason = runner.run(self.machine, self._after_exit)
+            if reason is INTERRUPT:
+                reason = self._finish_instruction()
+        finally:
+            self.machine.interrupts.stun()
+        return self._stop(reason)
+
+    def _finish_instruction(self) -> StopReason:
+        """An interrupt may fall between a device's answer and the instruction that asked: let that one end."""
+        control = self.vcpu.control
+        if self.vcpu.state.activity != lib.ACT_RUNNING:
+            return INTERRUPT
+        self.forget_interrupt()
+        wanted, control.single_step = control.single_step, lib.STEP_ALONE
+        reason = runner.run(self.machine, self._after_exit)
+        control.single_step = wanted
+        if reason.kind is StopKind.DEBUG and reason.detail != lib.DEBUG_STEP:
+            return reason
+        return INTERRUPT if reason.kind is StopKind.DEBUG else reason
+
+    def _stop(self, reason: StopReason) -> Stop:
+        if reason is INTERRUPT:
+            return Stop(Cause.INTERRUPTED)
+        if reason.kind is StopKind.DEBUG:
+            return Stop(CAUSES[reason.detail], int(self.vcpu.control.exit.address) & 0xFFFFFFFF)
+        if reason.kind in CRASHES:
+            return Stop(Cause.CRASHED, status=reason.status, text=reason.line())
+        status = STATUS_TIMEOUT if reason.kind is StopKind.TIMED_OUT else reason.status
+        return Stop(Cause.ENDED, status=status, text=reason.line())
+
+    def interrupt(self) -> None:
+        self.machine.stop(INTERRUPT)
+
+    def forget_interrupt(self) -> None:
+        if self.machine.stopping is INTERRUPT:
+            self.machine.stopping = None
+
+    def reset(self) -> None:
+        """Power-on state with the program loaded again; memory keeps what the program does not overwrite."""
+        self.machine.power_on()
+        self._reload()
+        self.machine.engine.flush()
+
+    def device_lines(self) -> Iterator[str]:
+        """Every device's state, field by field."""
+        for name, state in self.machine.state.states.items():
+            if name not in CORE_SECTIONS:
+                yield f"{name}: " + "  ".join(fields(state))
+
+
+def fields(state: Structure) -> Iterator[str]:
+    for row in state._fields_:
+        value = getattr(state, row[0])
+        if isinstance(value, Structure):
+            yield f"{row[0]}({' '.join(fields(value))})"
+        elif isinstance(value, Array):
+            shown = " ".join(f"{item:x}" for item in value[:ARRAY_ITEMS_SHOWN] if isinstance(item, int))
+            yield f"{row[0]}=[{shown}{' ...' if len(value) > ARRAY_ITEMS_SHOWN else ''}]"
+        else:
+            yield f"{row[0]}={value:x}" if isinstance(value, int) else f"{row[0]}={value!r}"
+
+
+def debug_machine(
+    machine: Machine, where: str, reload: Callable[[], None], say: Callable[[str], None], *, wait: bool, program: str = ""
+) -> int:
+    """Serve debuggers at `where` until the machine ends: its exit status. Raises BadOption or HostRefused."""
+    listener, line = listen(where)
+    try:
+        say(f"for gdb{' ' + program if program else ''}:  {line}")
+        stop = Server(listener, MachineUnderDebug(machine, reload)).serve(wait=wait)
+    finally:
+        close_listener(listener)
+    sys.stdout.flush()
+    return stop.status
