@@ -44,7 +44,9 @@ def main() -> int:
         nav = " · ".join(
             f'<a href="{up}{target(other).relative_to(OUTPUT)}">{html.escape(other.stem)}</a>' for other in pages()
         )
-        body = re.sub(r'href="([^":]+)\.md(#[^"]*)?"', r'href="\1.html\2"', markdown.render(page.read_text(encoding="utf-8")))
+        body = re.sub(
+            r'href="([^":]+)\.md(#[^"]*)?"', r'href="\1.html\2"', markdown.render(page.read_text(encoding="utf-8"))
+        )
         out.write_text(PAGE.format(title=page.stem, style=STYLE, nav=f"<nav>{nav}</nav>", body=body), encoding="utf-8")
     for line in dead:
         sys.stderr.write(f"dead link: {line}\n")

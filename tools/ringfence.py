@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from ringfence.errors import RingfenceError
 
@@ -17,15 +18,37 @@ STATUS_BAD_INPUT = 2
 STATUS_INTERRUPTED = 130
 
 
+# Options whose value may begin with a dash, which argparse would take for another option.
+DASHED_VALUES = frozenset({"--cpu-features", "--append"})
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as everything else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(STATUS_BAD_INPUT, f"ringfence: {message}\n")
+
+
+def glue(arguments: Sequence[str]) -> list[str]:
+    """`--cpu-features -sse2` as `--cpu-features=-sse2`."""
+    glued: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        value = next(words, None) if word in DASHED_VALUES else None
+        glued.append(word if value is None else f"{word}={value}")
+    return glued
+
+
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="ringfence", description="Run 32-bit guests on a monitor of their own.")
+    top = OneLineParser(prog="ringfence", description="Run 32-bit guests on a monitor of their own.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     run = verbs.add_parser("run", help="run a guest's name, a multiboot or plain 32-bit ELF, or firmware")
     add_machine_options(run)
     run.set_defaults(action=run_verb)
     debug = verbs.add_parser("debug", help="run a program under a GDB remote stub")
     add_machine_options(debug)
-    debug.add_argument("--gdb", default="127.0.0.1:1234", metavar="HOST:PORT", help="for gdb (default %(default)s)")
+    debug.add_argument("--gdb", default="tcp:1234", metavar="WHERE", help="tcp:PORT or unix:PATH (default %(default)s)")
+    debug.add_argument("--wait", action="store_true", help="run nothing before the first gdb is there")
     debug.set_defaults(action=debug_verb)
     guests = verbs.add_parser("guests", help="list the guest programs, and build them")
     guests.add_argument("--json", action="store_true", help="as JSON, with --build also the paths")
@@ -71,7 +94,7 @@ def guests_verb(options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script. Every error is one line on stderr."""
-    options = parser().parse_args(arguments)
+    options = parser().parse_args(glue(sys.argv[1:] if arguments is None else arguments))
     action: Callable[[argparse.Namespace], int] = options.action
     try:
         return action(options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from rich.live import Live
 
 from ringfence.errors import BadOption
 from vmx import runner
+from vmx.debug import debug_machine
 from vmx.dump import dump
 from vmx.loader import load_firmware, load_program
 from vmx.machine import Machine, MachineConfig
@@ -42,6 +42,13 @@ class Options(Protocol):
     stats: bool
     trace: str
     screen: bool
+
+
+class DebugOptions(Options, Protocol):
+    """And for `ringfence debug`."""
+
+    gdb: str
+    wait: bool
 
 
 def say(text: str) -> None:
@@ -131,15 +138,18 @@ def after_run(machine: Machine, stop: StopReason, options: Options, seconds: flo
     return "\n".join(parts)
 
 
-def debug_command(options: Options, program: Path | None) -> int:
+def debug_command(options: DebugOptions, program: Path | None) -> int:
     """`ringfence debug`: the stub runs the machine until the debugger lets it end."""
-    try:
-        gdbstub = importlib.import_module("vmm.gdbstub")
-    except ImportError as error:
-        raise BadOption("debug: this build has no GDB stub") from error
     machine = build_machine(options, program)
+
+    def reload() -> None:
+        if program is not None:
+            machine.load(load_program(program, options.mem << 20), options.append)
+
     try:
-        return int(gdbstub.serve(machine, options, say))
+        if options.timeout is not None:
+            machine.limit_time(options.timeout)
+        return debug_machine(machine, options.gdb, reload, say, wait=options.wait, program=str(program or ""))
     finally:
         machine.close()
 

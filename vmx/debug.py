@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from ctypes import Array, Structure
 
 from vmm._core import lib
-from vmm.gdbstub import Cause, Server, Stop, close_listener, listen
+from vmm.gdb_link import close_listener, listen
+from vmm.gdb_wiring import Cause, Stop
+from vmm.gdbstub import Server
 from vmm.interrupts import Interrupts
 from vmm.memory import GuestMemory
 from vmm.vcpu import Vcpu
@@ -87,11 +89,10 @@ class MachineUnderDebug:
         return Stop(Cause.ENDED, status=status, text=reason.line())
 
     def interrupt(self) -> None:
-        self.machine.stop(INTERRUPT)
+        self.machine.pause(INTERRUPT)
 
     def forget_interrupt(self) -> None:
-        if self.machine.stopping is INTERRUPT:
-            self.machine.stopping = None
+        self.machine.pausing = None
 
     def reset(self) -> None:
         """Power-on state with the program loaded again; memory keeps what the program does not overwrite."""
@@ -119,7 +120,7 @@ def fields(state: Structure) -> Iterator[str]:
 
 
 def debug_machine(
-    machine: Machine, where: str, reload: Callable[[], None], say: Callable[[str], None], *, wait: bool, program: str = ""
+    machine: Machine, where: str, reload: Callable[[], None], say: Callable[[str], None], *, wait: bool, program: str
 ) -> int:
     """Serve debuggers at `where` until the machine ends: its exit status. Raises BadOption or HostRefused."""
     listener, line = listen(where)

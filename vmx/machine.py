@@ -28,7 +28,7 @@ from hw.pci_spec import CONFIG_ADDRESS
 from hw.piix4_pm import Piix4Pm, Piix4PmState
 from hw.piix4_pm_spec import SLOT
 from hw.uart import Uart, UartState
-from hw.uart_spec import COM1, COM1_IRQ, PORTS
+from hw.uart_spec import COM1, COM1_IRQ, PORTS, Lcr, Offset
 from hw.wiring import ByteSink
 from ringfence.errors import BadOption
 from vmm._core import ffi, lib
@@ -92,6 +92,7 @@ class Machine:
         self.config, self.serial, self.firmware = config, serial, firmware
         self.lock = threading.Lock()
         self.stopping: StopReason | None = None
+        self.pausing: StopReason | None = None
         self.deadline_ns: int | None = None
         self.symbols = SymbolTable()
         self._posted: deque[Callable[[], None]] = deque()
@@ -177,6 +178,7 @@ class Machine:
         self.symbols = image.symbols
         enter_program(self.vcpu.state, self.memory, image, command_line)
         self.interrupts.virtual_wire()
+        self.bus.write(COM1 + Offset.LCR, 1, Lcr.WLS)  # as firmware leaves it: characters of 8 bits
 
     def start(self) -> None:
         """Let guest time run and take serial input."""
@@ -201,6 +203,11 @@ class Machine:
             self.stopping = reason
         self.vcpu.kick()
 
+    def pause(self, reason: StopReason) -> None:
+        """End this run only, for a debugger, who clears `pausing` and runs it again. Any thread."""
+        self.pausing = reason
+        self.vcpu.kick()
+
     # while it runs
 
     def kick_mask(self, mask: int) -> None:
@@ -222,7 +229,7 @@ class Machine:
             self._posted.popleft()()
         if self.deadline_ns is not None and time.monotonic_ns() >= self.deadline_ns and self.stopping is None:
             self.stopping = StopReason(StopKind.TIMED_OUT)
-        return self.stopping
+        return self.stopping or self.pausing
 
 
 SECTIONS: dict[str, type[ctypes.Structure]] = {

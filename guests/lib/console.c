@@ -13,36 +13,28 @@
 #define DLL		(COM1 + 0)
 #define DLM		(COM1 + 1)
 #define IER		(COM1 + 1)
-#define FCR		(COM1 + 2)
 #define LCR		(COM1 + 3)
 #define MCR		(COM1 + 4)
 #define LSR		(COM1 + 5)
 #define LCR_8N1		0x03
 #define LCR_DLAB	0x80
-#define FCR_ENABLE	0x07	/* FIFOs on, both cleared */
 #define MCR_READY	0x0B	/* DTR, RTS, and OUT2, which gates the interrupt */
 #define LSR_DR		0x01
 #define LSR_THRE	0x20
-#define ABSENT		0xFF	/* what a missing chip reads as */
-#define EARLY_SIZE	16
 #define SPIN_BOUND	1000000
 
-/* What was received before the FIFOs were turned on, which empties them. */
-static char early[EARLY_SIZE];
-static int early_count, early_taken;
-
+/*
+ * FCR is left alone: turning the FIFOs on empties them, and with them would go what was typed, or piped in, before the
+ * guest began.
+ */
 void
 console_init(void)
 {
 	out8(IER, 0);
-	out8(LCR, LCR_8N1);
-	while (early_count < EARLY_SIZE && in8(LSR) & LSR_DR && in8(LSR) != ABSENT)
-		early[early_count++] = (char)in8(RBR);
 	out8(LCR, LCR_DLAB);
 	out8(DLL, 1);		/* 115200 baud */
 	out8(DLM, 0);
 	out8(LCR, LCR_8N1);
-	out8(FCR, FCR_ENABLE);
 	out8(MCR, MCR_READY);
 }
 
@@ -74,8 +66,6 @@ put_text(const char *text)
 int
 get_char(void)
 {
-	if (early_taken < early_count)
-		return (uint8_t)early[early_taken++];
 	return in8(LSR) & LSR_DR ? in8(RBR) : -1;
 }
 

@@ -26,6 +26,16 @@ class Difference:
     flags: int
 
 
+def outcome(result: np.void) -> differences.Outcome:
+    return differences.Outcome(int(result["trap"]), int(result["error"]), int(result["cr2"]))
+
+
+def selectors(results: Results) -> np.ndarray:
+    """Null selectors are all alike: the host's kernel returns to its handler by IRET, which clears their RPL."""
+    found = results["sel"]
+    return np.where(found < 4, 0, found)
+
+
 def fx_compared(results: Results) -> np.ndarray:
     return np.concatenate([results["fx"][:, part] for part in FX_PARTS], axis=1)
 
@@ -34,7 +44,7 @@ def raw(ours: Results, theirs: Results) -> dict[str, np.ndarray]:
     """For each field, which cases differ in it."""
     differ = {name: ours[name] != theirs[name] for name in SCALARS}
     differ["r"] = (ours["r"] != theirs["r"]).any(axis=1)
-    differ["sel"] = (ours["sel"] != theirs["sel"]).any(axis=1)
+    differ["sel"] = (selectors(ours) != selectors(theirs)).any(axis=1)
     differ["memory"] = (ours["digest"] != theirs["digest"]) | (ours["changes"] != theirs["changes"])
     differ["fx"] = (fx_compared(ours) != fx_compared(theirs)).any(axis=1)
     differ["eflags"] = ours["eflags"] != theirs["eflags"]
@@ -47,7 +57,7 @@ def unexplained(batch: Batch, ours: Results, theirs: Results, rules: Sequence[di
     for index in np.nonzero(anywhere)[0].tolist():
         fields = {name for name, which in differ.items() if which[index] and name != "eflags"}
         flags = int(ours["eflags"][index] ^ theirs["eflags"][index])
-        pair = int(ours["trap"][index]), int(theirs["trap"][index])
+        pair = outcome(ours[index]), outcome(theirs[index])
         fields, flags = differences.residue(rules, batch.insns[index], pair, fields, flags)
         if fields or flags:
             yield Difference(index, frozenset(fields), flags)

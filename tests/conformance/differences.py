@@ -7,6 +7,7 @@ A row names instructions, what may differ, and why. Anything that no row explain
     differs  flags by name; fields of a result (r eip sel error cr2 memory fx); "trap" allows everything
     ours     only when our exception is one of these vectors; NONE is the INT3 after the code
     theirs   the same of the peer
+    when     a condition on both outcomes, by its name in CONDITIONS
 
 Sources: SDM = Intel 64 and IA-32 Architectures Software Developer's Manual; APM = AMD64 Architecture Programmer's
 Manual; "observed" = what the host's silicon does where neither manual promises anything.
@@ -14,10 +15,10 @@ Manual; "observed" = what the host's silicon does where neither manual promises 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 FLAGS = {"CF": 1, "PF": 4, "AF": 0x10, "ZF": 0x40, "SF": 0x80, "TF": 0x100, "IF": 0x200, "DF": 0x400, "OF": 0x800,
          "IOPL": 0x3000, "NT": 0x4000, "RF": 0x10000}  # fmt: skip
@@ -92,6 +93,14 @@ def pattern(text: str) -> Pattern:
     return Pattern(two_byte, opcode[0], opcode[-1], prefix, regs, memory)
 
 
+class Outcome(NamedTuple):
+    """How a case ended on one side."""
+
+    trap: int
+    error: int
+    cr2: int
+
+
 @dataclass(frozen=True)
 class Row:
     """An allowed difference."""
@@ -102,6 +111,7 @@ class Row:
     source: str
     ours: frozenset[int] = ANY
     theirs: frozenset[int] = ANY
+    when: str = ""
     uses: list[int] = field(default_factory=lambda: [0], compare=False)
 
     @cached_property
@@ -116,24 +126,33 @@ class Row:
     def fields(self) -> frozenset[str]:
         return frozenset(word for word in self.differs.split() if word not in FLAGS)
 
-    def applies(self, insn: Instruction, ours: int, theirs: int) -> bool:
+    def applies(self, insn: Instruction, ours: Outcome, theirs: Outcome) -> bool:
         return (
-            (not self.ours or ours in self.ours)
-            and (not self.theirs or theirs in self.theirs)
+            (not self.ours or ours.trap in self.ours)
+            and (not self.theirs or theirs.trap in self.theirs)
+            and (not self.when or CONDITIONS[self.when](ours, theirs))
             and any(one.matches(insn) for one in self.patterns)
         )
+
+
+CONDITIONS: dict[str, Callable[[Outcome, Outcome], bool]] = {
+    "at the top of the address space": lambda ours, theirs: max(ours.cr2, theirs.cr2) >= 0xFFFFFE00,
+    "while fetching": lambda ours, theirs: bool(ours.error & 0x10 or theirs.error & 0x10) or GP in {ours.trap, theirs.trap},
+}
 
 
 def traps(*vectors: int) -> frozenset[int]:
     return frozenset(vectors)
 
 
-def residue(rows: Iterable[Row], insn: Instruction, traps_: tuple[int, int], fields: set[str], flags: int) -> tuple[set[str], int]:
+def residue(
+    rows: Iterable[Row], insn: Instruction, outcomes: tuple[Outcome, Outcome], fields: set[str], flags: int
+) -> tuple[set[str], int]:
     """What of a difference (names of fields, mask of flags) no row explains."""
     for row in rows:
         if not (fields or flags):
             break
-        if row.applies(insn, *traps_) and ((fields & row.fields) or (flags & row.flag_mask) or "trap" in row.fields):
+        if row.applies(insn, *outcomes) and ((fields & row.fields) or (flags & row.flag_mask) or "trap" in row.fields):
             row.uses[0] += 1
             if "trap" in row.fields:
                 return set(), 0
@@ -201,6 +220,41 @@ HOST = (
     Row("0F 00 /5", "trap", "the host's VERW, changed by microcode, ignores LOCK", "observed", ours=traps(UD)),
     Row("06, 0E, 16, 1E, 0F A0, 0F A8", "memory", "a 32-bit PUSH of a segment register: the host writes 32 bits, "
         "a P6 writes 16 and keeps the rest", "SDM 2: PUSH"),
+    Row("06, 0E, 16, 1E, 0F A0, 0F A8", "trap", "so the host checks the alignment of 32 bits", "observed",
+        ours=traps(NONE), theirs=traps(AC)),
+    Row("F1", "eip", "a hypervisor between reports the trap at the instruction instead of after it", "observed",
+        ours=traps(DB), theirs=traps(DB)),
+    Row("*", "trap", "an operand that wraps past 4 GiB in a segment without a limit may fault by the segment or not",
+        "SDM 3A 5.3: Limit Checking", ours=traps(PF), theirs=traps(GP, SS), when="at the top of the address space"),
+    Row("*", "trap", "an undefined opcode next to memory that cannot be fetched: how much of it is fetched first",
+        "observed", ours=traps(UD, PF, GP), theirs=traps(UD, PF, GP), when="while fetching"),
+    Row("*", "trap", "alignment is checked before the page tables; a P6 does so after", "observed; SDM 3A table 6-2",
+        ours=traps(PF), theirs=traps(AC)),
+    Row("0F 10-11, 66 0F 10-11, F3 0F 6F, F3 0F 7F", "trap", "unaligned 16-byte moves with EFLAGS.AC may be #AC or not",
+        "SDM 3A 6.15: Interrupt 17", theirs=traps(AC)),
+    Row("0F 10-FF mem", "trap", "a misaligned 16-byte operand outside of SS: which of two faults comes first", "observed",
+        ours=traps(SS), theirs=traps(GP)),
+    Row("0F 2A, 0F 2C-2D, 66 0F 2A, 66 0F 2C-2D", "fx", "the host enters MMX state (TOP, tags) before the SIMD exception", "observed",
+        ours=traps(XM), theirs=traps(XM)),
+    Row("0F F7", "fx", "the host enters MMX state (TOP, tags) before the store faults", "observed", ours=traps(PF, GP)),
+    Row("0F F7", "trap", "a mask of zeros: the address may be checked or not", "SDM 2: MASKMOVQ",
+        ours=traps(NONE), theirs=traps(PF, GP)),
+    Row("0F AE /0-1, D9 /4 mem, D9 /6 mem, DD /4 mem, DD /6 mem", "cr2 error", "which end of a long operand is touched first",
+        "observed", ours=traps(PF), theirs=traps(PF)),
+    Row("0F AE /0, D9 /6 mem, DD /6 mem", "memory", "last-instruction pointers, and a bit of MXCSR_MASK that AMD added",
+        "APM 1: Misaligned Exception Mask", ours=traps(NONE, DB)),
+    Row("9A, FF /3, C8, 60", "memory", "stack stores that precede the fault may be seen", "observed",
+        ours=traps(PF, SS, GP, NP, AC), theirs=traps(PF, SS, GP, NP, AC)),
+    Row("C8, CA-CB, CF", "cr2 error", "the order in which a frame of several words is read", "observed",
+        ours=traps(PF), theirs=traps(PF)),
+    Row("CA-CB", "trap", "the outer stack's SS and ESP are read before the new CS is checked", "observed",
+        ours=traps(GP, NP), theirs=traps(PF, SS, AC)),
+    Row("FF /2, E8", "trap", "a target beyond the limit and no room on the stack: the stack is looked at first",
+        "observed; SDM 2: CALL has it the other way", ours=traps(GP), theirs=traps(SS, PF)),
+    Row("D9 /4 mem, D9 /6 mem, DD /4 mem, DD /6 mem", "trap", "a long operand that passes offset FFFFh with a 16-bit address "
+        "goes on at 0", "observed", ours=traps(GP, SS), theirs=traps(NONE, PF)),
+    Row("F3 E0, F2 E1", "trap", "a REPE or REPNE prefix replaces the condition of LOOPNE or LOOPE", "observed"),
+    Row("F3 E0, F2 E1", "eip", "a REPE or REPNE prefix replaces the condition of LOOPNE or LOOPE", "observed"),
 )  # fmt: skip
 
 HOST_RULES = (*UNDEFINED, *SHIFT16, *HOST)

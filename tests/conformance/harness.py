@@ -104,7 +104,7 @@ LDT = (
     LdtEntry(DATA_BASE, 0xFFFF, absent=1),                           # 4F not present
     LdtEntry(DATA_BASE + 0x1000, 0x12),                              # 57 19 bytes
     LdtEntry(CODE_BASE, CODE_BYTES - 1, contents=2, absent=1),       # 5F not present
-    LdtEntry(DATA_BASE + 5, 0xFFFFF, pages=1),                       # 67 4 GiB from an odd base
+    LdtEntry(DATA_BASE + 5, 0xFFFFE, pages=1),                       # 67 4 GiB - 4 KiB from an odd base
     LdtEntry(0, 0xFFFFF, pages=1, read_or_exec_only=1),              # 6F flat, read-only
 )  # fmt: skip
 
@@ -139,6 +139,7 @@ GDT = {
     0x20: descriptor(0, 0xFFFFF, 0xFB, 0xC),
     0x28: descriptor(0, 0xFFFFF, 0xF3, 0xC),
     0x30: descriptor(0, 0xFFFFF, 0xFB, 0xA),
+    0x78: descriptor(0, 0, 0xF5, 0x4),     # its limit is the number of the processor
 }
 
 # ---- native code -----------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import threading
@@ -126,14 +125,6 @@ def test_a_bad_description_is_told(sources: Path) -> None:
     (sources / "hello" / "guest.toml").write_text("purpose = \n")
     with pytest.raises(builder.BuildFailed, match=r"guest\.toml"):
         builder.list_guests()
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_cache_is_told(cache: Path) -> None:
-    cache.mkdir(parents=True)
-    cache.chmod(0o555)
-    with pytest.raises(builder.BuildFailed, match="cannot write to the cache"):
-        builder.build("hello")
 
 
 def test_a_file_in_place_of_the_cache_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ class Recorder:
         self.log: list[tuple[str, int, int, int]] = []
 
     def port_read(self, offset: int, width: int) -> int:
-        value = int.from_bytes(bytes((offset + index for index in range(width))), "little")
+        value = int.from_bytes(bytes(offset + index for index in range(width)), "little")
         self.log.append(("r", offset, width, value))
         return value
 

@@ -31,7 +31,9 @@ def elf(
 
 def multiboot_header(flags: int = 3, checksum: int | None = None, addresses: bytes = b"") -> bytes:
     magic = 0x1BADB002
-    return struct.pack("<III", magic, flags, -(magic + flags) & 0xFFFFFFFF if checksum is None else checksum) + addresses
+    return (
+        struct.pack("<III", magic, flags, -(magic + flags) & 0xFFFFFFFF if checksum is None else checksum) + addresses
+    )
 
 
 def assemble(source: str, path: Path) -> Path:

@@ -45,7 +45,7 @@ def test_string_output_reaches_the_device_unit_by_unit(tmp_path: Path) -> None:
         mov $text, %esi
         rep outsb
     """
-    text = "\ntext: .ascii \"abcdefghijklmnopqrstuvwxyz\"\n"
+    text = '\ntext: .ascii "abcdefghijklmnopqrstuvwxyz"\n'
     with machine() as made:
         run_source(source + EXIT_7 + text, tmp_path, made)
         assert made.serial.output == b"abcdefghijklmnopqrstuvwxyz"  # type: ignore[attr-defined]
@@ -262,7 +262,9 @@ def test_statistics_count_what_ran(tmp_path: Path) -> None:
 
 def test_firmware_begins_at_the_reset_vector() -> None:
     """64 KiB whose last 16 bytes jump back to code that writes to the debug port and exits."""
-    code = b"\xba\x02\x04\xb0\x52\xee\xb0\x05\xe6\xf4\xeb\xfe"  # mov dx,402h; mov al,'R'; out dx,al; mov al,5; out f4h,al
+    code = (
+        b"\xba\x02\x04\xb0\x52\xee\xb0\x05\xe6\xf4\xeb\xfe"  # mov dx,402h; mov al,'R'; out dx,al; mov al,5; out f4h,al
+    )
     rom = bytearray(65536)
     rom[: len(code)] = code
     rom[0xFFF0:0xFFF5] = b"\xea\x00\x00\x00\xf0"  # jmp f000:0000, where the same bytes appear below 1 MiB

@@ -33,7 +33,10 @@ def test_listings_begin_with_the_most_frequent() -> None:
 @pytest.mark.parametrize(
     ("event", "text"),
     [
-        (TraceEvent(TraceKind.IO, 0x3F8, 0x1004, 8, 0x41, 1 | 1 << 8), "io    0008:00001004 <main+0x4>  out port 03f8 <- 41"),
+        (
+            TraceEvent(TraceKind.IO, 0x3F8, 0x1004, 8, 0x41, 1 | 1 << 8),
+            "0008:00001004 <main+0x4>  out port 03f8 <- 41",
+        ),
         (TraceEvent(TraceKind.IO, 0x3FD, 0x1000, 8, 0x60, 1), "in  port 03fd -> 60"),
         (TraceEvent(TraceKind.FAULT, 14, 0x1000, 8, 6, 0xDEAD0000), "#PF, error code 6, CR2 dead0000"),
         (TraceEvent(TraceKind.FAULT, 13, 0x1000, 8, 8, 0), "#GP, error code 8"),

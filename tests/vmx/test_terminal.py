@@ -68,7 +68,7 @@ def test_the_terminal_is_restored_on_every_way_out(way: str) -> None:
     before = termios.tcgetattr(slave)
     child = subprocess.Popen(
         [sys.executable, "-c", program], stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        start_new_session=True, preexec_fn=lambda: take_terminal(slave),
+        start_new_session=True, preexec_fn=lambda: take_terminal(slave),  # noqa: PLW1509
     )  # fmt: skip
     assert child.stdout is not None
     assert child.stdout.readline() == b"raw\n"

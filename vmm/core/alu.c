@@ -266,3 +266,23 @@ ALL_SIZES(DEFINE_UNARY, neg)
 handler *const unary_table[4][UNARY_FORMS][3] = {
 	UNARY_ROW(inc), UNARY_ROW(dec), UNARY_ROW(not), UNARY_ROW(neg)
 };
+
+static H(inc_dead)
+{
+	R32(op->rm)++;
+	NEXT;
+}
+
+static H(dec_dead)
+{
+	R32(op->rm)--;
+	NEXT;
+}
+
+static H(neg_dead)
+{
+	R32(op->rm) = 0 - R32(op->rm);
+	NEXT;
+}
+
+handler *const unary_dead_table[4] = { inc_dead, dec_dead, NULL, neg_dead };

@@ -97,8 +97,11 @@ drop_dead_flags(struct block *b, const struct decoded *decoded, uint32_t n)
 	while (n--) {
 		const struct decoded *x = &decoded[n];
 
-		if (!needed && x->dead)
+		if (!needed && x->dead) {	/* which neither reads nor makes flags */
 			b->ops[n].fn = x->dead;
+			needed = (x->facts & FACT_FAULTS) != 0;
+			continue;
+		}
 		if (x->facts & (FACT_FAULTS | FACT_READS))
 			needed = true;
 		else if (x->facts & FACT_KILLS)

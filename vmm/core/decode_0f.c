@@ -189,6 +189,7 @@ imul(struct decoder *d)
 	decode_modrm(d);
 	if (!d->size16 && !is_mem(d)) {
 		d->op->fn = h_imul32_rr;
+		d->dead = h_imul32_dead_rr;
 		d->facts = FACT_KILLS;
 	} else if (!d->size16 && is_flat(d)) {
 		d->op->fn = h_imul32_rmf;

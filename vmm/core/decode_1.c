@@ -270,6 +270,7 @@ one_byte_mid(struct decoder *d, uint32_t opcode)	/* 60-9F */
 		op->imm = opcode == 0x69 ? decode_fetch_z(d) : decode_fetch_signed8(d);
 		if (!d->size16 && !is_mem(d)) {
 			op->fn = h_imul32_rri;
+			d->dead = h_imul32_dead_rri;
 			d->facts = FACT_KILLS;
 		} else {
 			slow(d, i_imul_rmi);

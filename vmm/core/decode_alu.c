@@ -172,6 +172,8 @@ decode_unary(struct decoder *d, uint32_t what, bool byte)
 	d->facts |= what == 2 ? 0 : what == 3 ? FACT_KILLS : FACT_READS;	/* INC and DEC keep CF */
 	if (what < 2 && s == 2 && !is_mem(d))
 		d->fuse = what ? FUSE_DEC : FUSE_INC;
+	if (s == 2 && !is_mem(d))
+		d->dead = unary_dead_table[what];
 }
 
 void
@@ -190,10 +192,13 @@ decode_shift_group(struct decoder *d, uint32_t opcode)
 	else if (!by_cl)
 		d->op->imm = 1;
 	pick(d, shift_table[what][by_cl][0][s], shift_table[what][by_cl][1][s], shift_table[what][by_cl][2][s]);
-	if (!by_cl && (d->op->imm & 31) && what >= 4)
-		d->facts |= FACT_KILLS;
-	else
+	if (!by_cl && (d->op->imm & 31)) {
+		d->facts |= what >= 4 ? FACT_KILLS : FACT_READS;
+		if (s == 2 && !is_mem(d))
+			d->dead = shift_dead_table[what];
+	} else {
 		d->facts |= FACT_READS;
+	}
 }
 
 void

@@ -105,8 +105,7 @@ i_arpl(struct engine *e, const struct op *op)
 
 	require_protected(e);
 	if (op->flags & OP_MEM) {
-		linear = op_linear(e, op, 2, PF_W);
-		mem_check_write(e, linear, 2);
+		linear = op_linear(e, op, 2, 0);
 		selector = mem_read(e, linear, 2);
 	} else {
 		selector = reg_get(v, op->rm, 2);
@@ -114,8 +113,8 @@ i_arpl(struct engine *e, const struct op *op)
 	raised = (selector & SELECTOR_RPL) < rpl;
 	if (raised) {
 		selector = (selector & ~SELECTOR_RPL) | rpl;
-		if (op->flags & OP_MEM)
-			mem_write(e, linear, 2, selector);
+		if (op->flags & OP_MEM)	/* only now must it be writable: silicon */
+			mem_write(e, op_linear(e, op, 2, PF_W), 2, selector);
 		else
 			reg_put(v, op->rm, 2, selector);
 	}

@@ -43,6 +43,7 @@ enum pf { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16 };
  * straight to host memory, TLB_NONE otherwise: then the slow path of mem.c decides.
  */
 #define TLB_ENTRIES 256
+#define TLB_NOTED 64
 #define TLB_NONE 1u
 
 struct tlb_entry {
@@ -152,6 +153,9 @@ enum event_kind {
 	EV_ICEBP		/* F1: no DPL check */
 };
 
+/* An event whose delivery left run(): begun again at the next one. */
+struct event_args { uint32_t vector; uint32_t kind; uint32_t error; bool has_error; bool due; };
+
 struct fault {
 	uint32_t vector;
 	uint32_t error;
@@ -202,6 +206,8 @@ struct engine {
 	/* leaving */
 	uint32_t leaving;		/* enum exit_kind, or EXIT_NONE while the loop goes on */
 	uint32_t delivering_vector;
+	bool in_delivery;		/* deliver_event() is running */
+	struct event_args event;
 	uint32_t first_vector;		/* of a chain of faults */
 	uint32_t fault_chain;
 	void *jump[5];		/* __builtin_setjmp of the run loop */
@@ -228,6 +234,8 @@ struct engine {
 	uint32_t fpu_host_cw;	/* the host's own x87 control word */
 
 	struct tlb_entry tlb[2][TLB_ENTRIES];
+	uint32_t tlb_used;		/* entries of tlb filled since the last flush, the first of them noted */
+	uint16_t tlb_noted[TLB_NOTED];
 	struct tlb_entry tlb_off[TLB_ENTRIES];	/* never hits: alignment checks, watchpoints */
 	uint32_t tlb_disabled;	/* use tlb_off */
 	struct jump_hint jumps[JUMP_HINTS];

@@ -68,6 +68,8 @@ enum movx_form { X_R, X_MB, X_MF, X_MG, MOVX_FORMS };
 
 extern handler *const alu_table[9][FORMS][3];	/* ADD OR ADC SBB AND SUB XOR CMP TEST */
 extern handler *const alu_dead_table[9][4];	/* 32 bits, flags never read: RR, RMB, RMF, RI; NULL where none */
+extern handler *const unary_dead_table[4];	/* 32-bit registers */
+extern handler *const shift_dead_table[8];	/* 32-bit registers by an immediate other than 0; NULL where none */
 extern handler *const unary_table[4][UNARY_FORMS][3];	/* INC DEC NOT NEG */
 extern handler *const mov_table[FORMS][3];
 extern handler *const movx_table[2][2][MOVX_FORMS][2];	/* [zero, sign][from 8, 16][form][to 16, 32] */
@@ -89,7 +91,7 @@ H(h_slow); H(h_slow_end); H(h_slow_jump); H(h_fall); H(h_stale); H(h_breakpoint)
 H(h_mov32_ri); H(h_lea32); H(h_lea_g);
 H(h_push32_rf); H(h_push32_if); H(h_push32_mf); H(h_pop32_rf); H(h_leave32_f);
 H(h_jmp); H(h_call_f); H(h_ret_f); H(h_jmp_r); H(h_jmp_mf); H(h_call_rf); H(h_call_mf);
-H(h_imul32_rr); H(h_imul32_rmf); H(h_imul32_rri); H(h_cdq); H(h_bswap32); H(h_xchg32_rr);
+H(h_imul32_rr); H(h_imul32_rmf); H(h_imul32_rri); H(h_imul32_dead_rr); H(h_imul32_dead_rri); H(h_cdq); H(h_bswap32); H(h_xchg32_rr);
 H(h_loop);
 
 /* Go on at v->eip: the first op of the block there, or NULL when the run loop must look at events. */

@@ -31,14 +31,28 @@ tlb_clear(struct tlb_entry *t)
 	t->rtag = t->wtag = t->xtag = TLB_NONE;
 }
 
+/* Entries that may hold something are listed, so that a flush after little use is cheap. */
+static void
+tlb_note(struct engine *e, const struct tlb_entry *t)
+{
+	if (e->tlb_used < TLB_NOTED)
+		e->tlb_noted[e->tlb_used] = (uint16_t)(t - &e->tlb[0][0]);
+	e->tlb_used++;		/* beyond TLB_NOTED: any entry may be in use */
+}
+
 void
 tlb_flush(struct engine *e)
 {
-	uint32_t view, i;
+	struct tlb_entry *all = &e->tlb[0][0];
+	uint32_t i;
 
-	for (view = 0; view < 2; view++)
-		for (i = 0; i < TLB_ENTRIES; i++)
-			tlb_clear(&e->tlb[view][i]);
+	if (e->tlb_used <= TLB_NOTED)
+		for (i = 0; i < e->tlb_used; i++)
+			tlb_clear(&all[e->tlb_noted[i]]);
+	else
+		for (i = 0; i < 2 * TLB_ENTRIES; i++)
+			tlb_clear(&all[i]);
+	e->tlb_used = 0;
 	e->ctl->stats.tlb_flushes++;
 	code_contexts_forget(e);
 }
@@ -56,12 +70,18 @@ tlb_flush_page(struct engine *e, uint32_t linear)
 void
 tlb_flush_writes(struct engine *e, uint32_t ppn)
 {
-	uint32_t view, i;
+	struct tlb_entry *all = &e->tlb[0][0];
+	uint32_t i;
 
-	for (view = 0; view < 2; view++)
-		for (i = 0; i < TLB_ENTRIES; i++)
-			if (e->tlb[view][i].ppn == ppn)
-				e->tlb[view][i].wtag = TLB_NONE;
+	if (e->tlb_used <= TLB_NOTED) {
+		for (i = 0; i < e->tlb_used; i++)
+			if (all[e->tlb_noted[i]].ppn == ppn)
+				all[e->tlb_noted[i]].wtag = TLB_NONE;
+		return;
+	}
+	for (i = 0; i < 2 * TLB_ENTRIES; i++)
+		if (all[i].ppn == ppn)
+			all[i].wtag = TLB_NONE;
 }
 
 static uint8_t *
@@ -100,6 +120,8 @@ fill(struct engine *e, uint32_t linear, uint32_t acc, struct shadow_hit *hit)
 	t = &e->tlb[acc & PF_U ? VIEW_USER : VIEW_SUPERVISOR][linear >> PAGE_SHIFT & (TLB_ENTRIES - 1)];
 	if (t->ppn != ppn || (t->rtag != (linear & PAGE_MASK) && t->rtag != TLB_NONE))
 		tlb_clear(t);
+	if (t->rtag == TLB_NONE)
+		tlb_note(e, t);
 	t->ppn = ppn;
 	t->addend = (uintptr_t)host_page(e, hit->spte) - (linear & PAGE_MASK);
 	t->rtag = linear & PAGE_MASK;
@@ -128,6 +150,7 @@ page_written(struct engine *e, uint32_t ppn, uint32_t offset, uint32_t size)
 		return;
 	if (e->page_flags[ppn] & PG_TRACED) {
 		e->ctl->stats.trace_hits++;
+		e->page_flags[ppn] &= (uint8_t)~PG_TRACED;	/* set again when the shadow next compares it */
 		__atomic_fetch_add(&e->stamps[ppn], 1, __ATOMIC_RELEASE);
 	}
 	map = __atomic_load_n(&e->codemap[ppn], __ATOMIC_RELAXED);
@@ -340,11 +363,29 @@ piece(uint32_t linear, uint32_t left)
 	return n >= 8 ? 8 : n >= 4 ? 4 : n >= 2 ? 2 : 1;
 }
 
+/* What an operand of several words must be aligned to: SDM 3A table 6-7.  10 bytes are an x87 number, 14 and 28 an
+ * environment, 94 and 108 a state; the SSE forms have their own rule. */
+static uint32_t
+long_alignment(uint32_t size)
+{
+	switch (size) {
+	case 10:
+		return 8;
+	case 28: case 108:
+		return 4;
+	case 14: case 94:
+		return 2;
+	default:
+		return 1;
+	}
+}
+
 void
 mem_read_bytes(struct engine *e, uint32_t linear, void *to, uint32_t size)
 {
 	uint8_t *out = to;
 
+	check_alignment(e, linear, long_alignment(size));
 	mem_check_read(e, linear, size);
 	while (size) {
 		const uint32_t n = piece(linear, size);
@@ -364,6 +405,7 @@ mem_write_bytes(struct engine *e, uint32_t linear, const void *from, uint32_t si
 {
 	const uint8_t *in = from;
 
+	check_alignment(e, linear, long_alignment(size));
 	mem_check_write(e, linear, size);
 	while (size) {
 		const uint32_t n = piece(linear, size);
@@ -379,23 +421,49 @@ mem_write_bytes(struct engine *e, uint32_t linear, const void *from, uint32_t si
 	}
 }
 
-/* Implicit supervisor accesses: no alignment check. */
+/*
+ * Implicit supervisor accesses: no alignment check, and the supervisor's half of the micro TLB
+ * whatever the CPL is.
+ */
+static inline struct tlb_entry *
+supervisor_slot(struct engine *e, uint32_t linear)
+{
+	return &e->tlb[VIEW_SUPERVISOR][linear >> PAGE_SHIFT & (TLB_ENTRIES - 1)];
+}
+
+static uint64_t
+supervisor_read(struct engine *e, uint32_t linear, uint32_t size)
+{
+	const struct tlb_entry *t = supervisor_slot(e, linear);
+	uint64_t x = 0;
+
+	if (unlikely(t->rtag != ((linear + size - 1) & PAGE_MASK)))
+		return access_read(e, linear, size, 0);
+	__builtin_memcpy(&x, (const void *)(t->addend + linear), size);
+	return x;
+}
+
 uint32_t
 sys_read(struct engine *e, uint32_t linear, uint32_t size)
 {
-	return (uint32_t)access_read(e, linear, size, 0);
-}
-
-void
-sys_write(struct engine *e, uint32_t linear, uint32_t size, uint32_t value)
-{
-	access_write(e, linear, size, value, 0);
+	return (uint32_t)supervisor_read(e, linear, size);
 }
 
 uint64_t
 sys_read64(struct engine *e, uint32_t linear)
 {
-	return access_read(e, linear, 8, 0);
+	return supervisor_read(e, linear, 8);
+}
+
+void
+sys_write(struct engine *e, uint32_t linear, uint32_t size, uint32_t value)
+{
+	const struct tlb_entry *t = supervisor_slot(e, linear);
+
+	if (likely(t->wtag == ((linear + size - 1) & PAGE_MASK)))
+		__builtin_memcpy((void *)(t->addend + linear), &value, size);
+	else
+		access_write(e, linear, size, value, 0);
 }
 
 void
@@ -403,6 +471,8 @@ sys_check_write(struct engine *e, uint32_t linear, uint32_t size)
 {
 	struct shadow_hit hit;
 
+	if (likely(supervisor_slot(e, linear)->wtag == ((linear + size - 1) & PAGE_MASK)))
+		return;
 	fill(e, linear, PF_W, &hit);
 	if (crosses_page(linear, size))
 		fill(e, (linear | (PAGE_SIZE - 1)) + 1, PF_W, &hit);

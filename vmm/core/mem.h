@@ -16,13 +16,23 @@ tlb_slot(struct engine *e, uint32_t linear)
 	return &e->tlb_cur[linear >> PAGE_SHIFT & (TLB_ENTRIES - 1)];
 }
 
+static inline void *
+host_address(const struct tlb_entry *t, uint32_t linear)
+{
+	void *p = (void *)(t->addend + linear);
+
+	if (p == NULL)
+		__builtin_unreachable();	/* so that a hit need not be tested for NULL again */
+	return p;
+}
+
 /* Host address for a read or a write of `size` bytes, NULL when only the slow path may do it. */
 static inline void *
 tlb_read_ptr(struct engine *e, uint32_t linear, uint32_t size)
 {
 	const struct tlb_entry *t = tlb_slot(e, linear);
 
-	return likely(t->rtag == ((linear + size - 1) & PAGE_MASK)) ? (void *)(t->addend + linear) : NULL;
+	return likely(t->rtag == ((linear + size - 1) & PAGE_MASK)) ? host_address(t, linear) : NULL;
 }
 
 static inline void *
@@ -30,7 +40,7 @@ tlb_write_ptr(struct engine *e, uint32_t linear, uint32_t size)
 {
 	const struct tlb_entry *t = tlb_slot(e, linear);
 
-	return likely(t->wtag == ((linear + size - 1) & PAGE_MASK)) ? (void *)(t->addend + linear) : NULL;
+	return likely(t->wtag == ((linear + size - 1) & PAGE_MASK)) ? host_address(t, linear) : NULL;
 }
 
 #define DEFINE_ACCESS(S, T)								\

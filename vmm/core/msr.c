@@ -224,6 +224,7 @@ write_apic_base(struct engine *e, uint64_t value)
 	if (value & ~(address | APIC_BASE_ENABLE | APIC_BASE_BSP))
 		return false;
 	v->msr_apic_base = (value & ~(uint64_t)APIC_BASE_BSP) | (v->msr_apic_base & APIC_BASE_BSP);
+	kick_vcpus(e, intr_set_apic_base(e->intr, v->vcpu_id, v->msr_apic_base));
 	shadow_mode_changed(e);		/* the APIC's page moved */
 	return true;
 }

@@ -176,6 +176,18 @@ H(h_imul32_rri)
 	NEXT;
 }
 
+H(h_imul32_dead_rr)
+{
+	R32(op->reg) *= R32(op->rm);
+	NEXT;
+}
+
+H(h_imul32_dead_rri)
+{
+	R32(op->reg) = R32(op->rm) * op->imm;
+	NEXT;
+}
+
 /* ---- decimal ------------------------------------------------------------------------ */
 
 static void

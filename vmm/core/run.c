@@ -13,7 +13,7 @@
 #include "run.h"
 #include "sysraw.h"
 
-#define POLL_INSNS 8192		/* between two looks at the clock: some tens of microseconds */
+#define POLL_INSNS 16384	/* between two looks at the clock: some tens of microseconds */
 
 /* ---- unwinding ------------------------------------------------------------------------------ */
 
@@ -48,6 +48,7 @@ raise_any(struct engine *e, uint32_t vector, bool has_error, uint32_t error)
 {
 	rewind_insn(e);
 	e->replay.count = e->replay.cursor = 0;
+	e->in_delivery = false;
 	e->fault = (struct fault){ vector, error, has_error, true };
 	unwind(e);
 }
@@ -77,6 +78,8 @@ leave(struct engine *e, uint32_t exit_kind)
 {
 	rewind_insn(e);
 	e->replay.cursor = 0;
+	e->event.due = e->in_delivery;
+	e->in_delivery = false;
 	replay_expect(e, exit_kind);
 	e->leaving = exit_kind;
 	unwind(e);
@@ -174,9 +177,23 @@ deliver_event(struct engine *e, uint32_t vector, enum event_kind kind, bool has_
 {
 	e->delivering = kind == EV_EXCEPTION;
 	e->delivering_vector = vector;
+	e->ctl->resume_breakpoint = 0;	/* the next instruction is the handler's */
+	e->event = (struct event_args){ vector, kind, error, has_error, false };
+	e->in_delivery = true;
 	deliver(e, vector, kind, has_error, error);
+	e->in_delivery = false;
 	e->delivering = 0;
 	e->fault_chain = 0;
+}
+
+/* What the delivery asked for when it left run() has been answered. */
+static void
+deliver_again(struct engine *e)
+{
+	const struct event_args a = e->event;
+
+	deliver_event(e, a.vector, (enum event_kind)a.kind, a.has_error, a.error);
+	e->replay.count = e->replay.cursor = 0;
 }
 
 static void
@@ -399,7 +416,7 @@ after_one(struct engine *e)
 	e->replay.count = e->replay.cursor = 0;
 	e->one_shot = false;
 	e->ctl->resume_breakpoint = 0;
-	if (e->step_trap)
+	if (e->step_trap && !(v->inhibit & INHIBIT_SS))	/* a load of SS is not followed by a single-step trap */
 		v->pending_dr6 |= DR6_BS;
 	v->pending_dr6 |= e->data_hits;
 	e->step_trap = false;
@@ -464,6 +481,10 @@ boundary(struct engine *e)
 		poll(e);
 	if (e->fault.pending) {
 		deliver_fault(e);
+		return;
+	}
+	if (unlikely(e->event.due)) {
+		deliver_again(e);
 		return;
 	}
 	if (!e->replay.count && !e->hypercall_answered && take_events(e))

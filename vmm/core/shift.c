@@ -176,6 +176,22 @@ handler *const shift_table[8][2][3][3] = {
 	SHIFT_ROW(SHL), SHIFT_ROW(SAR)
 };
 
+/* 32-bit registers by an immediate other than 0, when the decoder has seen that the flags are overwritten unread. */
+#define DEFINE_SHIFT_DEAD(WHAT)								\
+static H(WHAT##_dead)									\
+{											\
+	R32(op->rm) = shift(WHAT, R32(op->rm), op->imm & 31, 32, 0).value;		\
+	NEXT;										\
+}
+
+DEFINE_SHIFT_DEAD(ROL)
+DEFINE_SHIFT_DEAD(ROR)
+DEFINE_SHIFT_DEAD(SHL)
+DEFINE_SHIFT_DEAD(SHR)
+DEFINE_SHIFT_DEAD(SAR)
+
+handler *const shift_dead_table[8] = { ROL_dead, ROR_dead, NULL, NULL, SHL_dead, SHR_dead, SHL_dead, SAR_dead };
+
 /* ---- SHLD, SHRD ------------------------------------------------------------------- */
 
 /* A 16-bit count above 16 rotates the operands in again: what silicon does. */

@@ -178,6 +178,7 @@ engine_init(void *arena, uint64_t arena_bytes, const struct engine_map *map, con
 	divide_arena(e, arena_bytes);
 	for (i = 0; i < TLB_ENTRIES; i++)
 		e->tlb_off[i].rtag = e->tlb_off[i].wtag = e->tlb_off[i].xtag = TLB_NONE;
+	e->tlb_used = TLB_NOTED + 1;	/* a zeroed entry is not an empty one: clear them all */
 	e->tlb_cur = e->tlb[VIEW_SUPERVISOR];
 	e->slot_generation = m->slot_generation;
 	shadow_init(e);
