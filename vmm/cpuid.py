@@ -11,7 +11,8 @@ from vmm.cpuid_spec import (
     BRAND,
     DEFAULT_FEATURES,
     FEATURES,
-    HYPERVISOR_LEAVES,
+    HYPERVISOR_TIMING,
+    HYPERVISOR_VENDOR,
     LEAVES,
     Leaf,
 )
@@ -19,14 +20,17 @@ from vmm.cpuid_spec import (
 FIRST_BRAND_LEAF = 0x80000002
 
 
-def cpu_model(features: str = "") -> list[Leaf]:
+def cpu_model(features: str = "", tsc_hz: int = 0, bus_hz: int = 0) -> list[Leaf]:
     """Leaves for the core's struct cpu_model; `features` is a list such as "-sse2,-pae,+hypervisor".
 
-    Of several words for one feature the last counts. Raises BadOption for a word that is neither.
+    Of several words for one feature the last counts. The frequencies are those of the hypervisor's timing leaf; 0: it
+    is not shown. Raises BadOption for a word that hides or shows nothing known.
     """
     shown = _shown(features)
-    leaves = LEAVES + HYPERVISOR_LEAVES if "hypervisor" in shown else LEAVES
-    return sorted([*(_with_features(leaf, shown) for leaf in leaves), *_brand_leaves()])
+    leaves = [*(_with_features(leaf, shown) for leaf in LEAVES), *_brand_leaves()]
+    if "hypervisor" in shown:
+        leaves += _hypervisor_leaves(tsc_hz, bus_hz)
+    return sorted(leaves)
 
 
 def _shown(features: str) -> set[str]:
@@ -56,3 +60,10 @@ def _with_features(leaf: Leaf, shown: set[str]) -> Leaf:
 def _brand_leaves() -> list[Leaf]:
     words = struct.unpack("<12I", BRAND.ljust(48, b"\0"))
     return [Leaf(FIRST_BRAND_LEAF + i, ANY_SUBLEAF, *words[4 * i : 4 * i + 4]) for i in range(3)]
+
+
+def _hypervisor_leaves(tsc_hz: int, bus_hz: int) -> list[Leaf]:
+    if tsc_hz == 0:
+        return [HYPERVISOR_VENDOR]
+    timing = HYPERVISOR_TIMING._replace(eax=tsc_hz // 1000, ebx=bus_hz // 1000)
+    return [HYPERVISOR_VENDOR._replace(eax=timing.leaf), timing]

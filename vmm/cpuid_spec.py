@@ -43,10 +43,10 @@ LEAVES = (
     Leaf(0x80000001, ANY_SUBLEAF, 0x00000000, 0x00000000, 0x00000000, 0x00000000),
 )
 
-# Shown only with the feature `hypervisor`. ESX 3 itself had neither the bit nor these leaves.
-HYPERVISOR_LEAVES = (
-    Leaf(0x40000000, ANY_SUBLEAF, 0x40000000, 0x61774D56, 0x4D566572, 0x65726177),     # "VMwareVMware"
-)
+# Shown only with the feature `hypervisor`. ESX 3 itself had neither the bit nor these leaves. TIMING holds TSC and APIC
+# bus frequency in kHz, which the machine knows; without it the highest leaf is the vendor's.
+HYPERVISOR_VENDOR = Leaf(0x40000000, ANY_SUBLEAF, 0x40000000, 0x61774D56, 0x4D566572, 0x65726177)     # "VMwareVMware"
+HYPERVISOR_TIMING = Leaf(0x40000010, ANY_SUBLEAF, 0, 0, 0, 0)
 
 FEATURES = {
     "fpu": FeatureBit(1, "edx", 0),

@@ -42,8 +42,8 @@ check_single_step(void)
 	/* POPF that clears TF still traps: TF was set when it began. */
 	check_trap("popf_that_clears_tf_traps", FAULT_OF("pushfl; " SET_TF, "popfl"), VEC_DB, 1);
 	/* Every repetition of a string instruction is a step of its own. */
-	check_trap("single_step_per_repetition", FAULT_OF("movl $3, %%ecx; movl %%edi, %%eax; movl $watched, %%edi;"
-	    SET_TF, "rep stosb; movl %%eax, %%edi"), VEC_DB, 0);
+	check_trap("single_step_per_repetition", FAULT_OF("movl $3, %%ecx; movl $watched, %%edi;"
+	    SET_TF, "rep stosb"), VEC_DB, 0);
 }
 
 static __attribute__((noinline, noclone)) struct fault

@@ -7,7 +7,7 @@
 #include "faults.h"
 
 #define SMALL_DATA	0x58
-#define SMALL_STACK	0x60
+#define SMALL_STACK	0x60		/* 63h in the code below, with its RPL */
 #define SMALL_CODE	0x68
 #define LIMIT		0xFFFu
 #define NO_LIMITS	"checks no segment limits on data"
@@ -34,36 +34,56 @@ check_data(void)
 	check_at("data_write_beyond_limit_gp", FAULT_OF("", "movb %%al, %%fs:0x1000"), VEC_GP);
 	check_at("data_across_limit_gp", FAULT_OF("", "movl %%fs:0xFFD, %%eax"), VEC_GP);
 	check_at("data_far_beyond_limit_gp", FAULT_OF("movl $-4, %%ecx", "movl %%fs:(%%ecx), %%eax"), VEC_GP);
-	check_at("string_beyond_limit_gp", FAULT_OF("pushl %%esi; movl $0x1000, %%esi", "lodsb %%fs:(%%esi), %%al"),
+	check_at("string_beyond_limit_gp", FAULT_OF("movl $0x1000, %%esi", "lodsb %%fs:(%%esi), %%al"),
 	    VEC_GP);
 	__asm__ volatile("movl %0, %%fs" : : "r"(0));
 }
 
-/* The stack segment ends just above the top of our stack, so whatever lies beyond is out of reach. */
+/*
+ * Ring 3, with a stack segment of one page: what faults is reported on ring 0's stack.  Each piece of code names the
+ * instruction that counts, and comes back by INT 81h if nothing stops it.
+ */
+#define RING3_STACK(name, setup, code)								\
+	uint32_t name(uint32_t unused);								\
+	extern char name##_faults[];								\
+	__asm__(".text; " #name ": movl $0x63, %eax; movl %eax, %ss; movl $0x800, %esp; " setup "; "	\
+	    #name "_faults: " code "; int $0x81")
+
+RING3_STACK(stack_within, "", "movl %ss:0xFFC, %eax");
+RING3_STACK(stack_beyond, "", "movl %ss:0x1000, %eax");
+RING3_STACK(stack_across, "", "movl %ss:0xFFE, %eax");
+RING3_STACK(pop_beyond, "movl $0x1000, %esp", "popl %eax");
+RING3_STACK(push_below, "movl $2, %esp", "pushl %eax");
+RING3_STACK(call_below, "movl $0, %esp", "call pop_beyond");
+RING3_STACK(ebp_beyond, "movl $0x1000, %ebp", "movl (%ebp), %eax");	/* EBP chooses SS, also for data */
+
+static void
+check_stack_row(const char *name, ring_function *code, const char *faults)
+{
+	struct fault fault;
+
+	ring_call(3, code, 0);
+	fault = ring_fault();
+	check_silicon(name, is_fault(fault, VEC_SS, 0) && fault.eip == (uint32_t)faults, NO_LIMITS);
+}
+
 static void
 check_stack(void)
 {
-	extern char boot_stack_top[];
-	uint32_t limit = (uint32_t)boot_stack_top - 1;
+	static uint8_t pages[3 * PAGE_SIZE];	/* the middle one; a machine without limits writes beside it */
 
-	set_gdt(SMALL_STACK, descriptor(0, limit, DESC_DATA | DESC_B));
-	if (limit > 0xFFFFF)	/* beyond a byte-granular limit: count in pages; the stack ends on one */
-		set_gdt(SMALL_STACK, descriptor(0, limit >> 12, DESC_DATA | DESC_FLAT));
-	__asm__ volatile("movl %0, %%ss" : : "r"(SMALL_STACK));
-	check_no_fault("stack_within_limit_runs", FAULT_OF("", "movl %%ss:-4(%0), %%eax", "r"(boot_stack_top)));
-	check_at("stack_beyond_limit_ss", FAULT_OF("", "movl %%ss:(%0), %%eax", "r"(boot_stack_top)), VEC_SS);
-	check_at("stack_across_limit_ss", FAULT_OF("", "movl %%ss:-2(%0), %%eax", "r"(boot_stack_top)), VEC_SS);
-	check_at("pop_beyond_limit_ss", FAULT_OF("movl %0, %%esp", "popl %%eax", "r"(boot_stack_top)), VEC_SS);
-	/* EBP chooses SS, also for data. */
-	check_at("ebp_chooses_ss", FAULT_OF("pushl %%ebp; movl %0, %%ebp", "movl (%%ebp), %%eax; popl %%ebp",
-	    "r"(boot_stack_top)), VEC_SS);
-	__asm__ volatile("movl %0, %%ss" : : "r"(KERNEL_DS));
+	set_gdt(SMALL_STACK, descriptor((uint32_t)pages + PAGE_SIZE, LIMIT, DESC_DATA | DESC_B | DESC_DPL(3)));
+	ring_call(3, stack_within, 0);
+	check_no_fault("stack_within_limit_runs", ring_fault());
+	check_stack_row("stack_beyond_limit_ss", stack_beyond, stack_beyond_faults);
+	check_stack_row("stack_across_limit_ss", stack_across, stack_across_faults);
+	check_stack_row("pop_beyond_limit_ss", pop_beyond, pop_beyond_faults);
+	check_stack_row("push_across_0_ss", push_below, push_below_faults);
+	check_stack_row("call_below_0_ss", call_below, call_below_faults);
+	check_stack_row("ebp_chooses_ss", ebp_beyond, ebp_beyond_faults);
 }
 
-/*
- * Two bytes of code at the end of a segment: a NOP, and behind the limit nothing may be fetched.  The segment's base
- * is 0, so that the recovery is reached whatever happens: it lies below.
- */
+/* Two bytes of code at the end of a segment; behind the limit nothing may be fetched. */
 __asm__(
     ".text; .balign 4096; .skip 4094\n"
     "limited_code: nop; nop\n"		/* the last byte within the limit is the second */

@@ -27,12 +27,10 @@ save_registers(struct trap_frame *frame)
 	frame->eip = probe.recovery;
 }
 
-/* FAULT_OF for code that changes any register.  Inputs must be constants, so that `setup` cannot overwrite one. */
-#define REGISTERS_OF(setup, code, ...)								\
-	FAULT_OF("pushl %%ebx; pushl %%esi; pushl %%edi; pushl %%ebp; movl %%esp, probe+8; "	\
-	    setup "; movl %%esp, before_esp", code "; nop; 8: movl %%cs:probe+8, %%esp; popl %%ebp; "	\
-	    "popl %%edi; popl %%esi; popl %%ebx; movl %%esp, probe+8", __VA_ARGS__)
+/* FAULT_OF, and ESP as it was before the instruction. */
+#define REGISTERS_OF(setup, code, ...) FAULT_OF(setup "; movl %%esp, before_esp", code, __VA_ARGS__)
 
+extern uint32_t before_esp;
 uint32_t before_esp;
 
 static void

@@ -49,7 +49,7 @@ static uint32_t
 port_at_hole(uint32_t unused)
 {
 	(void)unused;
-	FAULT_OF("pushl %%esi; movl %0, %%esi; movl $0x80, %%edx", "outsb; popl %%esi", "i"(HOLE));
+	FAULT_OF("movl %0, %%esi; movl $0x80, %%edx", "outsb", "i"(HOLE));
 	return 0;
 }
 
@@ -57,8 +57,7 @@ static void
 check_execution_order(void)
 {
 	check_fault_silicon("null_segment_gp_before_pf", FAULT_OF("xorl %%eax, %%eax; movl %%eax, %%fs",
-	    "movl %%fs:(%0), %%eax",
-	    "r"(HOLE)), VEC_GP, 0, "checks no null segments on access");
+	    "movl %%fs:(%0), %%eax", "r"(HOLE)), VEC_GP, 0, "checks no null segments on access");
 	check_fault_silicon("read_only_segment_gp_before_pf", FAULT_OF("", "movl %%eax, %%cs:(%0)", "r"(HOLE)), VEC_GP,
 	    0, "checks no segment rights on access");
 	check_fault("div_operand_pf_before_de", FAULT_OF("", "divl (%0)", "r"(HOLE)), VEC_PF, 0);

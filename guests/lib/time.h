@@ -5,6 +5,6 @@
 
 #include "x86.h"
 
-/* Measures for a twentieth of a second at the first call; later calls are free. */
+/* Measures for a fiftieth of a second at the first call; later calls are free. */
 uint32_t tsc_khz(void);
 uint64_t cycles_to_ns(uint64_t cycles);

@@ -10,13 +10,16 @@
 #define STUB_SIZE	16
 
 _Static_assert(offsetof(struct probe, expected_eip) == 4 && offsetof(struct probe, esp) == 8 &&
-    offsetof(struct probe, ss) == 12, "FAULT_OF writes the probe by offset");
+    offsetof(struct probe, ss) == 12 && offsetof(struct probe, ebx) == 16 && offsetof(struct probe, ebp) == 28,
+    "FAULT_OF writes the probe by offset");
 
 extern char trap_stubs[];
 void trap_dispatch(struct trap_frame *frame);
 
 struct probe probe;
 static trap_handler *handlers[256];
+static const uint16_t flat_code[4] = { KERNEL_CS, RING1_CS, RING2_CS, USER_CS };
+static const uint16_t flat_data[4] = { KERNEL_DS, RING1_DS, RING2_DS, USER_DS };
 
 uint32_t
 trap_stub(int vector)
@@ -61,7 +64,8 @@ panic(const struct trap_frame *f)
 
 	print("eax %08x ebx %08x ecx %08x edx %08x\n", f->eax, f->ebx, f->ecx, f->edx);
 	print("esi %08x edi %08x ebp %08x esp %08x\n", f->esi, f->edi, f->ebp, outer ? f->esp : (uint32_t)&f->esp);
-	print("cs %04x ds %04x es %04x eflags %08x cr2 %08x\n", f->cs, f->ds, f->es, f->eflags, read_cr2());
+	print("cs %04x ds %04x es %04x eflags %08x cr2 %08x\n", f->cs & 0xFFFF, f->ds & 0xFFFF, f->es & 0xFFFF,
+	    f->eflags, read_cr2());
 	stop("no_unexpected_trap", "vector %u, error %x, at %x", f->vector, f->error, f->eip);
 }
 
@@ -77,8 +81,9 @@ trap_dispatch(struct trap_frame *frame)
 	if (probe.recovery) {
 		probe.seen = describe(frame);
 		frame->eip = probe.recovery;
-		/* Only this ring's stack selector is sure to be loadable. */
-		frame->ds = frame->es = probe.ss;
+		/* The recovery may lie outside the segments that were in use. */
+		frame->cs = flat_code[frame->cs & RPL_MASK];
+		frame->ds = frame->es = flat_data[frame->cs & RPL_MASK];
 		frame->eflags &= ~(EFL_RF | EFL_TF | EFL_NT);
 		return;
 	}

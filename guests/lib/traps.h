@@ -5,7 +5,10 @@
 
 #include "x86.h"
 
-/* What a handler sees.  ESP and SS are there only if the processor changed rings, the rest only out of V86 mode. */
+/*
+ * What a handler sees.  A selector counts in its low 16 bits only: PUSH may leave the others as they were.  ESP and SS
+ * are there only if the processor changed rings, the rest only out of V86 mode.
+ */
 struct trap_frame {
 	uint32_t gs, fs, es, ds;
 	uint32_t edi, esi, ebp, unused_esp, ebx, edx, ecx, eax;
@@ -35,22 +38,23 @@ struct probe {
 	uint32_t recovery, expected_eip;
 	uint32_t esp;
 	uint16_t ss;
+	uint32_t ebx, esi, edi, ebp;
 	struct fault seen;
 };
 extern struct probe probe;
 
 /*
- * Run `setup`, then `code`, in assembly, in whatever ring the caller is; an exception ends it.  EAX, ECX and EDX are
- * scratch; the other registers must be left as they were, DS and ES too if nothing is raised.  Inputs follow.
- * The recovery restores SS:ESP because the exception may have left things on the stack.
+ * Run `setup`, then `code`, in assembly, in whatever ring the caller is; an exception ends it.  Both may use every
+ * register and leave things on the stack; DS and ES must be left as they were if nothing is raised.  Inputs follow.
  */
 #define FAULT_OF(setup, code, ...) ({								\
 	probe.seen = (struct fault){ 0 };							\
 	__asm__ volatile(									\
-	    "movl %%esp, probe+8; mov %%ss, probe+12\n\t"					\
-	    "movl $9f, probe+4; movl $8f, probe\n\t"						\
+	    "movl %%esp, probe+8; mov %%ss, probe+12; movl %%ebx, probe+16; movl %%esi, probe+20\n\t"	\
+	    "movl %%edi, probe+24; movl %%ebp, probe+28; movl $9f, probe+4; movl $8f, probe\n\t"	\
 	    setup "\n9:\t" code "\n8:\t"							\
-	    "lss %%cs:probe+8, %%esp; movl $0, probe"						\
+	    "lss %%cs:probe+8, %%esp; movl probe+16, %%ebx; movl probe+20, %%esi\n\t"		\
+	    "movl probe+24, %%edi; movl probe+28, %%ebp; movl $0, probe"			\
 	    : : __VA_ARGS__ : "eax", "ecx", "edx", "memory", "cc");				\
 	probe.seen;										\
 })

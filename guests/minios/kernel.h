@@ -58,7 +58,7 @@ void switch_stacks(uint32_t *old, uint32_t new);
 
 /* system_calls.c */
 #define VEC_SYSTEM_CALL	0x80
-enum system_call { SYS_WRITE, SYS_WRITE_NUMBER, SYS_EXIT, SYS_SLEEP, SYS_PID, SYS_UPTIME };
+enum system_call { SYS_WRITE, SYS_EXIT, SYS_SLEEP, SYS_PID, SYS_UPTIME };
 void system_calls_init(void);
 
 /* programs.c */
@@ -87,7 +87,7 @@ void serial_init(void);
 void serial_poll(void);
 int serial_take(void);			/* a character, or -1 */
 bool serial_waiting(void);
-bool serial_interrupted(void);		/* a Ctrl-C came; asking forgets it */
+bool serial_interrupted(void);		/* a Ctrl-C waits; it is taken, with what came before it */
 
 /* tour.c */
 void tour_rings(void);

@@ -12,17 +12,14 @@
 
 static char ring[RING_SIZE];
 static uint32_t put, taken;
-static bool interrupted;
 
 void
 serial_poll(void)
 {
 	int c;
 
-	while (put - taken < RING_SIZE && (c = get_char()) >= 0) {
-		interrupted |= c == CTRL_C;
+	while (put - taken < RING_SIZE && (c = get_char()) >= 0)
 		ring[put++ % RING_SIZE] = (char)c;
-	}
 }
 
 static void
@@ -56,8 +53,12 @@ serial_take(void)
 bool
 serial_interrupted(void)
 {
-	bool was = interrupted;
+	uint32_t i;
 
-	interrupted = false;
-	return was;
+	for (i = taken; i != put; i++)
+		if (ring[i % RING_SIZE] == CTRL_C) {
+			taken = i + 1;
+			return true;
+		}
+	return false;
 }

@@ -110,7 +110,6 @@ parse_number(const char *text, uint32_t *number)
 static void
 wait_for(uint32_t pid)
 {
-	serial_interrupted();
 	while (pid ? process_by_pid(pid) != NULL : processes_alive() != 0) {
 		if (serial_interrupted()) {
 			if (pid)

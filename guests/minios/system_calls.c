@@ -26,9 +26,6 @@ handle(struct trap_frame *frame)
 	case SYS_WRITE:
 		write_text(frame->ebx);
 		break;
-	case SYS_WRITE_NUMBER:
-		print("%u", frame->ebx);
-		break;
 	case SYS_EXIT:
 		process_end(current);
 		break;

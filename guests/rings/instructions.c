@@ -32,7 +32,7 @@ ATTEMPT(sidt, "", "sidt table_image_for_rings")
 ATTEMPT(sldt, "", "sldt %%eax")
 ATTEMPT(str, "", "str %%eax")
 ATTEMPT(smsw, "", "smsw %%eax")
-ATTEMPT(cpuid, "pushl %%ebx; xorl %%eax, %%eax", "cpuid; popl %%ebx")
+ATTEMPT(cpuid, "xorl %%eax, %%eax", "cpuid")
 ATTEMPT(rdtsc, "", "rdtsc")
 
 /* IOPL-sensitive: CPL must not be above IOPL.  [SDM 1, 18.5.1] */
@@ -43,7 +43,7 @@ ATTEMPT(out16, "movl $0x80, %%edx", "outw %%ax, %%dx")
 ATTEMPT(out32, "movl $0x80, %%edx", "outl %%eax, %%dx")
 ATTEMPT(out_imm, "", "outb %%al, $0x80")
 ATTEMPT(in8, "movl $0x80, %%edx", "inb %%dx, %%al")
-ATTEMPT(outs, "pushl %%esi; movl $table_image_for_rings, %%esi; movl $0x80, %%edx", "outsb; popl %%esi")
+ATTEMPT(outs, "movl $table_image_for_rings, %%esi; movl $0x80, %%edx", "outsb")
 
 
 static const struct {

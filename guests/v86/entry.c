@@ -31,7 +31,7 @@ check_entry(void)
 static void
 task_ended(struct trap_frame *frame)
 {
-	v86_end = *frame;
+	v86_end = v86_frame(frame);
 	__asm__ volatile("ljmp %0, $0" : : "i"(MAIN_TSS) : "memory");
 }
 

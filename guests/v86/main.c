@@ -8,12 +8,28 @@ void v86_enter(uint32_t eip, uint32_t eflags);
 
 struct trap_frame v86_end;
 
+/* The processor pushes selectors in four bytes of which two count. */
+struct trap_frame
+v86_frame(const struct trap_frame *frame)
+{
+	struct trap_frame clean = *frame;
+	uint32_t *const selectors[] = {
+		&clean.gs, &clean.fs, &clean.es, &clean.ds, &clean.cs, &clean.ss, &clean.v86_es, &clean.v86_ds,
+		&clean.v86_fs, &clean.v86_gs,
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(selectors) / sizeof(selectors[0]); i++)
+		*selectors[i] &= 0xFFFF;
+	return clean;
+}
+
 static void
 ended(struct trap_frame *frame)
 {
 	if (!(frame->eflags & EFL_VM))
 		stop("v86_ends_in_v86", "vector %u error %x at %x", frame->vector, frame->error, frame->eip);
-	v86_end = *frame;
+	v86_end = v86_frame(frame);
 	ring_call_end((struct fault){ .raised = true, .vector = frame->vector, .error = frame->error });
 }
 

@@ -19,6 +19,8 @@
 /* The exception or interrupt that ended the last run. */
 extern struct trap_frame v86_end;
 
+struct trap_frame v86_frame(const struct trap_frame *frame);
+
 void v86_init(void);
 /* Run from `program` with these EFLAGS (VM and bit 1 are added) until an exception. */
 void v86_run(const char *program, uint32_t eflags);

@@ -9,9 +9,10 @@
 	.globl v86_start, v86_stop
 v86_start:
 	.irp name, prog_addresses, prog_cli, prog_sti, prog_pushf, prog_popf, prog_int, prog_iret, prog_int3, \
-	    prog_hlt, prog_out8, prog_out16, prog_arpl, prog_lar, prog_sldt, prog_str, prog_verr, prog_mov_cr0, prog_limit, \
-	    prog_offset32, prog_reflect, prog_service, prog_flags, prog_vme_flags, prog_vme_sti, prog_vme_int, \
-	    prog_nop, prog_into, prog_segments, saw_cs, saw_flags, saw_marker, saw_service, saw_flags2, int3_next
+	    prog_hlt, prog_out8, prog_out16, prog_arpl, prog_lar, prog_sldt, prog_str, prog_verr, prog_mov_cr0, \
+	    prog_limit, prog_offset32, prog_reflect, prog_service, prog_flags, prog_vme_flags, prog_vme_sti, \
+	    prog_vme_int, prog_nop, prog_into, prog_segments, saw_cs, saw_flags, saw_marker, saw_service, \
+	    saw_flags2, int3_next
 	.globl \name
 	.endr
 

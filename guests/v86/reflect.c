@@ -14,7 +14,7 @@ static uint32_t interrupts;
 static void
 by_idt(struct trap_frame *frame)
 {
-	v86_end = *frame;
+	v86_end = v86_frame(frame);
 	ring_call_end((struct fault){ .raised = true, .vector = frame->vector });
 }
 
@@ -66,8 +66,8 @@ check_through_idt(void)
 static void
 monitor(struct trap_frame *frame)
 {
-	const uint8_t *code = (const uint8_t *)((frame->cs << 4) + frame->eip);
-	volatile uint16_t *stack = (volatile uint16_t *)((frame->ss << 4) + (frame->esp & 0xFFFF));
+	const uint8_t *code = (const uint8_t *)(((frame->cs & 0xFFFF) << 4) + frame->eip);
+	volatile uint16_t *stack = (volatile uint16_t *)(((frame->ss & 0xFFFF) << 4) + (frame->esp & 0xFFFF));
 
 	switch (code[0]) {
 	case OP_INT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import pytest
 
@@ -39,6 +40,12 @@ def _qemu_is_here() -> None:
     qemu.need_qemu()
 
 
+@cache
+def quick_run(name: str) -> qemu.Run:
+    """One run of each guest serves several tests."""
+    return qemu.run(build(name), append="quick")
+
+
 def check_verdict(run: qemu.Run) -> int:
     """No FAIL, a DONE line that agrees with the PASS lines, exit status 0. Returns how many checks passed."""
     assert run.starting("FAIL") == []
@@ -53,8 +60,7 @@ def check_verdict(run: qemu.Run) -> int:
 
 @pytest.mark.parametrize("name", CHECKING)
 def test_guest_passes(name: str) -> None:
-    run = qemu.run(build(name), append="quick")
-    assert check_verdict(run) > 0
+    assert check_verdict(quick_run(name)) > 0
 
 
 @pytest.mark.parametrize("name", ["paging", "faults", "syscalls"])
@@ -66,7 +72,7 @@ def test_guest_passes_on_another_processor(name: str) -> None:
 @pytest.mark.parametrize("name", CHECKING)
 def test_check_names_are_told_apart(name: str) -> None:
     """A name that comes twice cannot be looked up."""
-    lines = qemu.run(build(name), append="quick").lines
+    lines = quick_run(name).lines
     names = [line.split()[1].rstrip(":") for line in lines if line.startswith(("PASS ", "SKIP "))]
     assert len(names) == len(set(names))
 
@@ -85,7 +91,7 @@ def test_compute_runs_only_what_is_asked() -> None:
 
 
 def test_nano_reports_every_operation() -> None:
-    rows = [line.split() for line in qemu.run(build("nano"), append="quick").starting("NANO")]
+    rows = [line.split() for line in quick_run("nano").starting("NANO")]
     assert [row[1] for row in rows] == [
         "syscall", "in", "cr3wr", "callret", "pgfault", "divzero", "ptemod", "ptemod_use",
     ]  # fmt: skip
@@ -117,6 +123,12 @@ def test_minios_obeys_a_script() -> None:
         assert expected in text, f"{expected!r} is missing in:\n{text}"
     assert "nothing stopped me" not in text
     assert run.status == 2 * 7 + 1
+
+
+def test_minios_ends_a_program_at_ctrl_c() -> None:
+    run = qemu.run(build("minios"), typed="run spin\n\x03ps\nexit 3\n")
+    assert "spin" not in "".join(line for line in run.lines if "ready" in line)
+    assert run.status == 2 * 3 + 1
 
 
 def test_minios_ends_at_ctrl_d() -> None:

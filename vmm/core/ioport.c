@@ -13,8 +13,6 @@
 #define BACKDOOR_MAGIC 0x564d5868u
 #define BACKDOOR_PORT 0x5658u
 #define BACKDOOR_HB_PORT 0x5659u
-#define TSS32_IO_BASE 0x66u
-#define TSS32_LIMIT 0x67u
 
 /* "The processor always reads two bytes from the I/O permission map", both within the limit. */
 static bool

@@ -172,7 +172,8 @@ check_alignment(struct engine *e, uint32_t linear, uint32_t size)
 {
 	const struct vcpu *v = e->v;
 
-	if ((v->cr0 & CR0_AM) && (v->eflags & FL_AC) && v->cpl == 3 && size <= 8 && (linear & (size - 1)))
+	if ((v->cr0 & CR0_AM) && (v->eflags & FL_AC) && v->cpl == 3 && size <= 8 && !(size & (size - 1)) &&
+	    (linear & (size - 1)))
 		raise_fault(e, V_AC, 0);
 }
 
@@ -534,7 +535,7 @@ seg_linear(struct engine *e, uint32_t sreg, uint32_t offset, uint32_t size, uint
 
 		if (offset <= s->limit || last > top || last < offset)
 			segment_fault(e, sreg);
-	} else if (s->limit != 0xffffffffu && (last > s->limit || last < offset)) {
+	} else if ((s->limit != 0xffffffffu || s->base) && (last > s->limit || last < offset)) {	/* flat: wraps */
 		segment_fault(e, sreg);
 	}
 	return s->base + offset;

@@ -27,6 +27,11 @@ enum system_type {
 #define ERROR_EXT 1u
 #define ERROR_IDT 2u
 
+/* The last fields of a 32-bit TSS. */
+#define TSS32_DEBUG 0x64u	/* bit 0: T */
+#define TSS32_IO_BASE 0x66u
+#define TSS32_LIMIT 0x67u
+
 #define ATTR_DATA16 (SEG_P | SEG_S | SEG_W | SEG_A)	/* 64 KiB, read/write */
 
 /* A descriptor read from a table; it keeps where, so that A and busy bits can be set. */

@@ -97,7 +97,7 @@ i_enter(struct engine *e, const struct op *op)
 	struct vcpu *v = e->v;
 	const uint32_t size = op_bytes(op), level = op->imm2 & 31;
 	const bool big = v->seg[SS].attr & SEG_DB;
-	uint32_t values[32], count = 0, bp = v->r[EBP], sp, final, frame;
+	uint32_t values[32], count = 0, bp = v->r[EBP], final, frame;
 	struct stack s;
 
 	stack_current(v, &s, 0);
@@ -112,9 +112,16 @@ i_enter(struct engine *e, const struct op *op)
 	stack_check(e, &s, size, count);
 	final = sp_add(v, v->r[ESP], 0u - (size * count + op->imm16));
 	mem_check_write(e, seg_linear(e, SS, big ? final : final & 0xffff, size, PF_W), size);
-	sp = stack_push(e, &s, size, values, count);
+	bp = v->r[EBP];
+	for (uint32_t i = 0; i < count; i++) {
+		if (i && i < level) {	/* once more: an old frame that overlaps the new one is read as it is being pushed */
+			bp = sp_add(v, bp, 0u - size);
+			values[i] = mem_read(e, seg_linear(e, SS, big ? bp : bp & 0xffff, size, 0), size);
+		}
+		mem_write(e, s.ss.base + stack_offset(&s, (i + 1) * size), size, values[i]);
+	}
 	reg_put(v, EBP, size, frame);
-	v->r[ESP] = sp_add(v, sp, 0u - op->imm16);
+	v->r[ESP] = final;
 }
 
 void

@@ -28,11 +28,9 @@ struct tss_layout {
 };
 
 static const struct tss_layout layout16 = { 2, 0x2b, 0, 0x0e, 0x10, 0x12, 0x22, 4, 0x2a };
-static const struct tss_layout layout32 = { 4, 0x67, 0x1c, 0x20, 0x24, 0x28, 0x48, 6, 0x60 };
+static const struct tss_layout layout32 = { 4, TSS32_LIMIT, 0x1c, 0x20, 0x24, 0x28, 0x48, 6, 0x60 };
 
 #define TSS_LINK 0u
-#define TSS32_DEBUG 0x64u	/* bit 0: T */
-#define TSS32_IO_BASE 0x66u
 #define TASK_FLAGS (FL_ARITH | FL_TF | FL_IF | FL_DF | FL_IOPL | FL_NT | FL_RF | FL_VM | FL_AC | FL_VIF | FL_VIP | FL_ID)
 #define DR7_LOCAL 0x155u	/* L0 to L3, LE */
 
@@ -79,7 +77,7 @@ vme_redirected(struct engine *e, uint32_t vector)
 	const struct segment *tr = &e->v->seg[TR];
 	uint32_t offset;
 
-	if (!tss32(e->v) || tr->limit < layout32.limit)
+	if (!tss32(e->v) || tr->limit < TSS32_LIMIT)
 		raise_gp0(e);
 	offset = sys_read(e, tr->base + TSS32_IO_BASE, 2) - 32 + vector / 8;
 	if (offset > tr->limit)
