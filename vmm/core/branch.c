@@ -11,6 +11,15 @@
 #include "insns.h"
 #include "operand.h"
 
+/* The block at `eip` if the hint for it still holds: only for flat 32-bit code, as code_gen implies. */
+static inline struct block *
+hinted(struct engine *e, uint32_t eip)
+{
+	const struct jump_hint *h = &e->jumps[(eip ^ eip >> 10) & (JUMP_HINTS - 1)];
+
+	return likely(h->eip == eip && h->gen == e->code_gen) && likely(block_valid(h->block)) ? h->block : NULL;
+}
+
 const struct op *
 dispatch(struct vcpu *v, struct engine *e)
 {
@@ -19,7 +28,9 @@ dispatch(struct vcpu *v, struct engine *e)
 	e->cur = NULL;
 	if (unlikely(e->budget < 0 || __atomic_load_n(&e->ctl->attention, __ATOMIC_RELAXED) || (e->mode & MODE_ONE)))
 		return NULL;
-	b = code_lookup(e);
+	b = hinted(e, v->eip);
+	if (!b)
+		b = code_lookup(e);
 	if (!block_enter(e, b, v->eip))
 		return NULL;
 	GO(b->ops);
@@ -101,10 +112,9 @@ H(h_jmp)
 static inline const struct op *
 jump_to(struct vcpu *v, struct engine *e, uint32_t eip)
 {
-	struct jump_hint *h = &e->jumps[(eip ^ eip >> 10) & (JUMP_HINTS - 1)];
-	struct block *b = h->block;
+	struct block *b = hinted(e, eip);
 
-	if (likely(h->eip == eip && h->gen == e->code_gen) && likely(block_valid(b)) && likely(block_enter(e, b, eip)))
+	if (likely(b != NULL) && likely(block_enter(e, b, eip)))
 		GO(b->ops);
 	v->eip = eip;
 	return dispatch(v, e);

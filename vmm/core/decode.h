@@ -149,6 +149,9 @@ undefined(struct decoder *d)
 {
 	slow_jump(d, i_ud);
 	d->lockable = true;	/* #UD either way */
+	d->facts = FACT_FAULTS;	/* and nothing of what the opcode would have been without LOCK */
+	d->dead = NULL;
+	d->fuse = 0;
 }
 
 /* r: register form, f: flat, g: general memory form. */

@@ -225,12 +225,10 @@ page_read(struct engine *e, uint32_t linear, uint32_t size, uint32_t rights)
 	struct shadow_hit hit;
 	const uint64_t spte = fill(e, linear, rights, &hit);
 	const uint32_t in_page = linear & (PAGE_SIZE - 1);
-	uint64_t x = 0;
 
 	if (unlikely(spte & SPTE_MMIO))
 		return mmio_read(e, hit.gpa + in_page, size);
-	__builtin_memcpy(&x, host_page(e, spte) + in_page, size);
-	return x;
+	return host_get(host_page(e, spte) + in_page, size);
 }
 
 static void
@@ -246,7 +244,7 @@ page_write(struct engine *e, uint32_t linear, uint32_t size, uint64_t value, uin
 	}
 	if (spte & SPTE_ROM)
 		return;
-	__builtin_memcpy(host_page(e, spte) + in_page, &value, size);
+	host_put(host_page(e, spte) + in_page, value, size);
 	if (spte & SPTE_FB)
 		framebuffer_dirty(e, ppn);
 	page_written(e, ppn, in_page, size);
@@ -289,12 +287,9 @@ uint32_t
 mem_read(struct engine *e, uint32_t linear, uint32_t size)
 {
 	const void *p = tlb_read_ptr(e, linear, size);
-	uint32_t x = 0;
 
-	if (likely(p != NULL)) {
-		__builtin_memcpy(&x, p, size);
-		return x;
-	}
+	if (likely(p != NULL))
+		return (uint32_t)host_get(p, size);
 	check_access(e, linear, size, false);
 	return (uint32_t)access_read(e, linear, size, current_rights(e));
 }
@@ -312,7 +307,7 @@ mem_write(struct engine *e, uint32_t linear, uint32_t size, uint32_t value)
 	void *p = tlb_write_ptr(e, linear, size);
 
 	if (likely(p != NULL)) {
-		__builtin_memcpy(p, &value, size);
+		host_put(p, value, size);
 		return;
 	}
 	check_access(e, linear, size, true);
@@ -436,12 +431,10 @@ static uint64_t
 supervisor_read(struct engine *e, uint32_t linear, uint32_t size)
 {
 	const struct tlb_entry *t = supervisor_slot(e, linear);
-	uint64_t x = 0;
 
 	if (unlikely(t->rtag != ((linear + size - 1) & PAGE_MASK)))
 		return access_read(e, linear, size, 0);
-	__builtin_memcpy(&x, (const void *)(t->addend + linear), size);
-	return x;
+	return host_get(host_address(t, linear), size);
 }
 
 uint32_t
@@ -462,7 +455,7 @@ sys_write(struct engine *e, uint32_t linear, uint32_t size, uint32_t value)
 	const struct tlb_entry *t = supervisor_slot(e, linear);
 
 	if (likely(t->wtag == ((linear + size - 1) & PAGE_MASK)))
-		__builtin_memcpy((void *)(t->addend + linear), &value, size);
+		host_put(host_address(t, linear), value, size);
 	else
 		access_write(e, linear, size, value, 0);
 }

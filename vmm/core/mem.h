@@ -26,6 +26,57 @@ host_address(const struct tlb_entry *t, uint32_t linear)
 	return p;
 }
 
+/* 1, 2, 4 or 8 bytes, other sizes byte by byte: a copy of unknown size would be a call. */
+static inline uint64_t
+host_get(const void *p, uint32_t size)
+{
+	uint64_t x8 = 0;
+	uint32_t x4;
+	uint16_t x2;
+
+	switch (size) {
+	case 1:
+		return *(const uint8_t *)p;
+	case 2:
+		__builtin_memcpy(&x2, p, 2);
+		return x2;
+	case 4:
+		__builtin_memcpy(&x4, p, 4);
+		return x4;
+	case 8:
+		__builtin_memcpy(&x8, p, 8);
+		return x8;
+	default:
+		while (size--)
+			x8 = x8 << 8 | ((const uint8_t *)p)[size];
+		return x8;
+	}
+}
+
+static inline void
+host_put(void *p, uint64_t x, uint32_t size)
+{
+	uint32_t i;
+
+	switch (size) {
+	case 1:
+		*(uint8_t *)p = (uint8_t)x;
+		break;
+	case 2:
+		__builtin_memcpy(p, &(uint16_t){ (uint16_t)x }, 2);
+		break;
+	case 4:
+		__builtin_memcpy(p, &(uint32_t){ (uint32_t)x }, 4);
+		break;
+	case 8:
+		__builtin_memcpy(p, &x, 8);
+		break;
+	default:
+		for (i = 0; i < size; i++)
+			((uint8_t *)p)[i] = (uint8_t)(x >> (8 * i));
+	}
+}
+
 /* Host address for a read or a write of `size` bytes, NULL when only the slow path may do it. */
 static inline void *
 tlb_read_ptr(struct engine *e, uint32_t linear, uint32_t size)

@@ -211,6 +211,7 @@ deliver_fault(struct engine *e)
 		leave(e, EXIT_ERROR);
 	}
 	e->ctl->stats.exceptions[f.vector & 31]++;
+	e->budget--;	/* a handler whose first instruction faults retires nothing, but time must pass */
 	if (unlikely(e->ctl->trace_mask & TRACE_FAULT))
 		trace(e, TRACE_FAULT, f.vector, f.error, e->v->cr2);
 	deliver_event(e, f.vector, EV_EXCEPTION, f.has_error, f.error);

@@ -45,6 +45,8 @@ data_watched(const struct engine *e)
 	const uint32_t dr7 = e->v->dr[7];
 	uint32_t i;
 
+	if (likely(!(dr7 & 0xff) && e->breakpoint_count == 0))
+		return false;
 	for (i = 0; i < 4; i++)
 		if ((dr7 >> (2 * i) & 3) && (dr7 >> (16 + 4 * i) & 1))
 			return true;

@@ -177,9 +177,12 @@ stos_once(struct engine *e, const struct op *op, struct string *s, uint32_t max)
 		if (q) {
 			if (size == 1)
 				__builtin_memset(q, (int)(x & 0xff), n);
+			else if (size == 2)
+				for (i = 0; i < n; i++)
+					host_st16(q + 2 * i, x);
 			else
 				for (i = 0; i < n; i++)
-					__builtin_memcpy(q + i * size, &x, size);
+					host_st32(q + 4 * i, x);
 			advance(s, EDI, n);
 			return n;
 		}
