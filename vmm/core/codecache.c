@@ -46,8 +46,20 @@ code_contexts_forget(struct engine *e)
 
 	for (i = 0; i < 8; i++)
 		e->contexts[i].gen = 0;
+	for (i = 0; i < CODE_VPNS / 64; i++)
+		e->code_vpns[i] = 0;
 	e->code_gen = ++e->gen_last;
 	code_context_select(e);
+}
+
+/* INVLPG of a page that no code was found in leaves hints and links alone. */
+void
+code_page_forget(struct engine *e, uint32_t linear)
+{
+	const uint32_t vpn = linear >> PAGE_SHIFT;
+
+	if (e->code_vpns[vpn % CODE_VPNS / 64] >> (vpn % 64) & 1)
+		code_contexts_forget(e);
 }
 
 /* code_gen for the present mode, view and CS base. */
@@ -131,6 +143,7 @@ code_lookup(struct engine *e)
 	if (unlikely(v->eip > v->seg[CS].limit))
 		raise_gp0(e);
 	paddr = code_physical(e, linear);
+	e->code_vpns[(linear >> PAGE_SHIFT) % CODE_VPNS / 64] |= 1ull << ((linear >> PAGE_SHIFT) % 64);
 	slot = hash_slot(e, paddr, e->mode);
 	for (from = slot, b = NULL; *from; from = &block_at(e, *from)->next) {
 		struct block *c = block_at(e, *from);

@@ -142,6 +142,7 @@ struct asked { uint64_t address; uint32_t width; uint32_t write; uint32_t units;
 
 /* Where an indirect branch went: valid at one code_gen. */
 #define JUMP_HINTS 1024
+#define CODE_VPNS 4096
 struct jump_hint { uint32_t eip; uint32_t gen; struct block *block; };
 
 /* How an event is delivered. */
@@ -246,6 +247,7 @@ struct engine {
 
 	/* what code_gen stands for: see codecache.c */
 	uint32_t gen_last, context_next;
+	uint64_t code_vpns[CODE_VPNS / 64];	/* bit VPN % CODE_VPNS: a jump hint or link may lead there */
 	struct { uint32_t mode, view, cs_base, gen; } contexts[8];
 
 	/* clock and accounting */
@@ -418,6 +420,7 @@ void deliver(struct engine *e, uint32_t vector, enum event_kind kind, bool has_e
 void state_changed(struct engine *e);
 void set_cpl(struct engine *e, uint32_t cpl);	/* counts the transition, then state_changed */
 
+void code_page_forget(struct engine *e, uint32_t linear);	/* one page may map elsewhere */
 void code_contexts_forget(struct engine *e);	/* linear addresses may map elsewhere: every code_gen is new */
 void code_stale_running(struct engine *e, uint32_t ppn);	/* C3 of codecache.h */
 

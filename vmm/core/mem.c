@@ -64,7 +64,7 @@ tlb_flush_page(struct engine *e, uint32_t linear)
 
 	tlb_clear(&e->tlb[VIEW_SUPERVISOR][slot]);
 	tlb_clear(&e->tlb[VIEW_USER][slot]);
-	code_contexts_forget(e);
+	code_page_forget(e, linear);
 }
 
 void
