@@ -114,6 +114,8 @@ repeat(struct engine *e, const struct op *op, struct string *s, uint32_t (*once)
 			e->v->eip = cur_eip(e);
 			e->budget -= REP_BUDGET / 4;	/* time passed, but one instruction */
 			e->budget_mark -= REP_BUDGET / 4;
+			if (e->intr->clock.mode == CLOCK_COUNTED)
+				clock_retired(e->intr, REP_BUDGET / 4);
 			return;
 		}
 	}
@@ -252,6 +254,8 @@ repeat_while(struct engine *e, const struct op *op, struct string *s, void (*onc
 			e->v->eip = cur_eip(e);
 			e->budget -= REP_BUDGET / 4;	/* time passed, but one instruction */
 			e->budget_mark -= REP_BUDGET / 4;
+			if (e->intr->clock.mode == CLOCK_COUNTED)
+				clock_retired(e->intr, REP_BUDGET / 4);
 			return;
 		}
 	}
