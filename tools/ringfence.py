@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
 
 def add_machine_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("target", nargs="?", metavar="TARGET", help="a guest's name or the path of a program")
-    verb.add_argument("--engine", default="auto", metavar="NAME", help="interp, or auto (default)")
+    verb.add_argument("--engine", default="auto", metavar="NAME", help="interp, world, or auto (default)")
     verb.add_argument("--mem", type=int, default=64, metavar="MIB", help="memory in MiB (default %(default)s)")
     verb.add_argument("--cpu-features", default="", metavar="LIST", help="CPUID mask, such as -sse2,-pae,+hypervisor")
     verb.add_argument("--serial", default="stdio", metavar="WHERE", help="COM1: stdio, file:PATH, pty, unix:PATH, none")

@@ -14,7 +14,7 @@ from vmm.descriptor_spec import DESCRIPTOR_BYTES, Descriptor
 from vmm.gdb_registers import Registers
 from vmm.gdb_target_spec import REGISTERS
 from vmm.interrupts import Interrupts
-from vmm.pagewalk import NX, A, D, G, Page, PageTables, P, U, W
+from vmm.pagewalk import NX, A, D, G, P, Page, PageTables, U, W
 from vmm.shadow import ShadowTable
 from vmm.vcpu import MemoryReader, Vcpu
 
@@ -22,9 +22,10 @@ LINES_MAX = 2000
 PHYSICAL_BYTES_MAX = 4096
 TSS32_FIELDS = ("link", "esp0", "ss0", "esp1", "ss1", "esp2", "ss2", "cr3", "eip", "eflags", "eax", "ecx", "edx", "ebx",
                 "esp", "ebp", "esi", "edi", "es", "cs", "ss", "ds", "fs", "gs", "ldt", "iomap")  # fmt: skip
-TSS16_FIELDS = ("link", "sp0", "ss0", "sp1", "ss1", "sp2", "ss2", "ip", "flags", "ax", "cx", "dx", "bx", "sp", "bp", "si",
-                "di", "es", "cs", "ss", "ds", "ldt")  # fmt: skip
+TSS16_FIELDS = ("link", "sp0", "ss0", "sp1", "ss1", "sp2", "ss2", "ip", "flags", "ax", "cx", "dx", "bx", "sp", "bp",
+                "si", "di", "es", "cs", "ss", "ds", "ldt")  # fmt: skip
 TSS16_TYPES = frozenset({1, 3})
+SHADOW_FLAGS = ("writable", "executable", "traced", "global", "large", "dev", "mmio", "rom", "framebuffer")
 PTE_LETTERS = (("w", W), ("u", U), ("a", A), ("d", D), ("g", G))
 
 
@@ -50,10 +51,11 @@ class Monitored(Protocol):
 
 
 class Monitor:
-    """Answers commands about one machine. `wants_quit` is set by `monitor quit`."""
+    """Answers commands about one machine. `wants_quit` and `was_reset` are set by the commands of these names."""
 
     def __init__(self, machine: Monitored, registers: Registers) -> None:
-        self.machine, self.registers, self.wants_quit = machine, registers, False
+        self.machine, self.registers = machine, registers
+        self.wants_quit = self.was_reset = False
 
     def run(self, line: str) -> str:
         """The answer to a command line, ending with a newline unless empty. Raises nothing."""
@@ -75,6 +77,7 @@ class Monitor:
 
     def reset(self, arguments: list[str]) -> list[str]:
         self.machine.reset()
+        self.was_reset = True
         return ["the machine is as after power-on, with its program loaded again"]
 
     def quit(self, arguments: list[str]) -> list[str]:
@@ -93,20 +96,24 @@ class Monitor:
         tables = self._tables()
         for entry in tables.entries(linear):
             present = "" if entry.value & P else "  not present"
-            yield f"{entry.name:5} at {entry.gpa:09x}: {entry.value:0{16 if tables.pae else 8}x} {letters(entry.value)}{present}"
+            value = f"{entry.value:0{16 if tables.pae else 8}x}"
+            yield f"{entry.name:5} at {entry.gpa:09x}: {value} {letters(entry.value)}{present}"
         gpa = self.machine.vcpu.engine.translate(linear)
         yield f"{linear:08x} -> {'nothing' if gpa is None else f'{gpa:09x}'}"
 
     def info_mem(self, arguments: list[str]) -> Iterator[str]:
         for first, end, rights in merged(self._tables().pages()):
-            yield f"{first:08x}-{end - 1:08x} {end - first:9x} {'u' if rights & U else '-'}r{'w' if rights & W else '-'}" + (
-                "-" if rights & NX else "x"
-            )
+            user, write, execute = rights & U, rights & W, not rights & NX
+            shown = f"{'u' if user else '-'}r{'w' if write else '-'}{'x' if execute else '-'}"
+            yield f"{first:08x}-{end - 1:08x} {end - first:9x} {shown}"
 
     def info_tlb(self, arguments: list[str]) -> Iterator[str]:
         """The shadow page table: what the engine remembers, not all that the guest's tables say."""
-        for row in ShadowTable(self.machine.vcpu.engine.arena()).dump():
-            names = [name for name in ("writable", "executable", "traced", "global", "large", "dev", "mmio", "rom") if row[name]]
+        table = ShadowTable(self.machine.vcpu.engine.arena()).dump()
+        if not len(table):
+            yield "it is empty"
+        for row in table:
+            names = [name for name in SHADOW_FLAGS if row[name]]
             view = "user" if row["view"] else "supervisor"
             yield f"{int(row['vpn']) << 12:08x} -> {int(row['ppn']) << 12:09x} {view:10} {' '.join(names)}"
 
@@ -192,7 +199,8 @@ class Monitor:
         yield f"interrupt vectors at {base:08x}"
         raw = self.machine.vcpu.read_linear(base, min(limit, 0x3FF) + 1)
         for at in range(0, len(raw) - 3, 4):
-            yield f"{at // 4:02x}  {int.from_bytes(raw[at + 2 : at + 4], 'little'):04x}:{int.from_bytes(raw[at : at + 2], 'little'):04x}"
+            offset, segment = (int.from_bytes(raw[here : here + 2], "little") for here in (at, at + 2))
+            yield f"{at // 4:02x}  {segment:04x}:{offset:04x}"
 
 
 def number(arguments: list[str], usage: str) -> int:

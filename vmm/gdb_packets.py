@@ -88,7 +88,7 @@ def frame(data: bytes) -> bytes:
     escaped = bytearray()
     for byte in data:
         escaped += bytes((ESCAPE, byte ^ ESCAPE_XOR)) if byte in NEEDS_ESCAPE else bytes((byte,))
-    return b"$%b#%02x" % (escaped, sum(escaped) & 0xFF)
+    return b"$%b#%02x" % (bytes(escaped), sum(escaped) & 0xFF)
 
 
 def unescape(data: bytes | bytearray) -> bytes:

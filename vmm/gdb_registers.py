@@ -135,7 +135,9 @@ class Registers:
         """The table's entry; None beyond the table or where it is not mapped."""
         state = self.state
         base, limit = (
-            (state.seg[lib.LDTR].base, state.seg[lib.LDTR].limit) if selector & 4 else (state.gdtr.base, state.gdtr.limit)
+            (state.seg[lib.LDTR].base, state.seg[lib.LDTR].limit)
+            if selector & 4
+            else (state.gdtr.base, state.gdtr.limit)
         )
         offset = selector & ~7
         if offset + DESCRIPTOR_BYTES - 1 > limit:
@@ -153,7 +155,10 @@ def full_tags(fx: bytes) -> int:
     tags = 0
     for physical in range(8):
         at = FX_ST + FX_STRIDE * ((physical - top) & 7)
-        significand, exponent = int.from_bytes(fx[at : at + 8], "little"), int.from_bytes(fx[at + 8 : at + 10], "little")
+        significand, exponent = (
+            int.from_bytes(fx[at : at + 8], "little"),
+            int.from_bytes(fx[at + 8 : at + 10], "little"),
+        )
         if not fx[FX_FTW] >> physical & 1:
             tag = TAG_EMPTY
         elif exponent & 0x7FFF == 0 and significand == 0:

@@ -69,9 +69,12 @@ def _system() -> list[Reg]:
         return Reg(name, SYSTEM, type=kind, path=path, group="system", writable=writable)
 
     rows = [
-        row(f"{name}_base", ("seg", SEGMENTS[name], "base"), "data_ptr") for name in ("cs", "ss", "ds", "es", "fs", "gs")
+        row(f"{name}_base", ("seg", SEGMENTS[name], "base"), "data_ptr")
+        for name in ("cs", "ss", "ds", "es", "fs", "gs")
     ]
-    rows += [row(f"{name}_limit", ("seg", SEGMENTS[name], "limit"), writable=False) for name in ("cs", "ss", "ds", "es")]
+    rows += [
+        row(f"{name}_limit", ("seg", SEGMENTS[name], "limit"), writable=False) for name in ("cs", "ss", "ds", "es")
+    ]
     rows += [row(name, ("seg", SEGMENTS[name], "selector"), writable=False) for name in ("ldtr", "tr")]
     rows += [row(f"{name}_base", ("seg", SEGMENTS[name], "base"), "data_ptr") for name in ("ldtr", "tr")]
     for table in ("gdtr", "idtr"):

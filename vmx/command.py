@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -12,8 +13,9 @@ from rich.console import Console
 from rich.live import Live
 
 from ringfence.errors import BadOption
+from vmm._core import lib
 from vmx import runner
-from vmx.debug import debug_machine
+from vmx.debug import MachineUnderDebug, debug_machine
 from vmx.dump import dump
 from vmx.loader import load_firmware, load_program
 from vmx.machine import Machine, MachineConfig
@@ -95,9 +97,10 @@ def run_command(options: Options, program: Path | None) -> int:
     return STATUS_TIMEOUT if stop.kind is StopKind.TIMED_OUT else stop.status
 
 
-def run_machine(machine: Machine, options: Options) -> tuple[float, StopReason]:
-    """Run to the end; host seconds it took, and why it ended."""
-    watchers: list[Callable[[Machine], None]] = []
+@contextmanager
+def watching(machine: Machine, options: Options) -> Iterator[runner.AfterExit | None]:
+    """What looks at the machine after every exit, if anything: the trace and the live screen."""
+    watchers: list[runner.AfterExit] = []
     if options.trace:
         tracer = TraceWriter(machine.symbols, sys.stderr.write)
         watchers.append(lambda machine: tracer.drain(machine.vcpu))
@@ -110,15 +113,21 @@ def run_machine(machine: Machine, options: Options) -> tuple[float, StopReason]:
         for watcher in watchers:
             watcher(machine)
 
-    if options.timeout is not None:
-        machine.limit_time(options.timeout)
-    started = time.monotonic()
-    machine.start()
     try:
-        stop = runner.run(machine, after_exit if watchers else None)
+        yield after_exit if watchers else None
     finally:
         if live is not None:
             live.close()
+
+
+def run_machine(machine: Machine, options: Options) -> tuple[float, StopReason]:
+    """Run to the end; host seconds it took, and why it ended."""
+    with watching(machine, options) as after_exit:
+        if options.timeout is not None:
+            machine.limit_time(options.timeout)
+        started = time.monotonic()
+        machine.start()
+        stop = runner.run(machine, after_exit)
     return time.monotonic() - started, stop
 
 
@@ -131,7 +140,8 @@ def after_run(machine: Machine, stop: StopReason, options: Options, seconds: flo
         parts.append(f"ringfence: timed out after {options.timeout:g} s of host time")
     elif stop.kind in ANNOUNCED:
         parts.append(f"ringfence: {stop.line()}")
-    if stop.kind in {StopKind.SHUTDOWN, StopKind.FAILED}:
+    world_died = stop.kind is StopKind.FAILED and stop.detail == lib.ERR_WORLD_DIED  # and left its state unfinished
+    if stop.kind in {StopKind.SHUTDOWN, StopKind.FAILED} and not world_died:
         parts.append(dump(machine.vcpu, machine.symbols))
     if options.stats:
         parts.append(stats_text(machine.vcpu.stats, seconds))
@@ -149,7 +159,14 @@ def debug_command(options: DebugOptions, program: Path | None) -> int:
     try:
         if options.timeout is not None:
             machine.limit_time(options.timeout)
-        return debug_machine(machine, options.gdb, reload, say, wait=options.wait, program=str(program or ""))
+        started = time.monotonic()
+        with watching(machine, options) as after_exit:
+            status = debug_machine(
+                MachineUnderDebug(machine, reload, after_exit), options.gdb, say, wait=options.wait, program=program
+            )
+        if options.stats:
+            say(stats_text(machine.vcpu.stats, time.monotonic() - started))
+        return status
     finally:
         machine.close()
 

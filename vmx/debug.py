@@ -6,9 +6,12 @@ from there ends it.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from ctypes import Array, Structure
+from pathlib import Path
 
 from vmm._core import lib
 from vmm.gdb_link import close_listener, listen
@@ -30,6 +33,8 @@ CAUSES = {
 CRASHES = frozenset({StopKind.SHUTDOWN, StopKind.FAILED})
 INTERRUPT = StopReason(StopKind.DEBUG, text="interrupted")
 ARRAY_ITEMS_SHOWN = 16
+FINISH_EXITS = 64  # more than any instruction needs
+CLEAR_BYTES = 1 << 20
 
 
 class MachineUnderDebug:
@@ -72,7 +77,17 @@ class MachineUnderDebug:
             return INTERRUPT
         self.forget_interrupt()
         wanted, control.single_step = control.single_step, lib.STEP_ALONE
-        reason = runner.run(self.machine, self._after_exit)
+        left = FINISH_EXITS
+
+        def give_up(machine: Machine) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:  # it may be frozen, as x87 code is that waits for an unmasked error's interrupt
+                self.interrupt()
+            if self._after_exit is not None:
+                self._after_exit(machine)
+
+        reason = runner.run(self.machine, give_up)
         control.single_step = wanted
         if reason.kind is StopKind.DEBUG and reason.detail != lib.DEBUG_STEP:
             return reason
@@ -91,11 +106,16 @@ class MachineUnderDebug:
     def interrupt(self) -> None:
         self.machine.pause(INTERRUPT)
 
+    def ended(self) -> Stop | None:
+        """The person at the terminal may leave."""
+        return None if self.machine.stopping is None else self._stop(self.machine.stopping)
+
     def forget_interrupt(self) -> None:
         self.machine.pausing = None
 
     def reset(self) -> None:
-        """Power-on state with the program loaded again; memory keeps what the program does not overwrite."""
+        """Power-on state, memory zeroed, the program loaded again."""
+        clear(self.machine.memory)
         self.machine.power_on()
         self._reload()
         self.machine.engine.flush()
@@ -105,6 +125,18 @@ class MachineUnderDebug:
         for name, state in self.machine.state.states.items():
             if name not in CORE_SECTIONS:
                 yield f"{name}: " + "  ".join(fields(state))
+
+
+def clear(memory: GuestMemory) -> None:
+    """Zero the RAM that was ever written; what the host never had to back stays so."""
+    at = 0
+    with contextlib.suppress(OSError):  # ENXIO: no more data
+        while True:
+            at = os.lseek(memory.ram.fd, at, os.SEEK_DATA)
+            end = os.lseek(memory.ram.fd, at, os.SEEK_HOLE)
+            for gpa in range(at, end, CLEAR_BYTES):
+                memory.write(gpa, bytes(min(CLEAR_BYTES, end - gpa)))
+            at = end
 
 
 def fields(state: Structure) -> Iterator[str]:
@@ -120,13 +152,13 @@ def fields(state: Structure) -> Iterator[str]:
 
 
 def debug_machine(
-    machine: Machine, where: str, reload: Callable[[], None], say: Callable[[str], None], *, wait: bool, program: str
+    machine: MachineUnderDebug, where: str, say: Callable[[str], None], *, wait: bool, program: Path | None
 ) -> int:
     """Serve debuggers at `where` until the machine ends: its exit status. Raises BadOption or HostRefused."""
     listener, line = listen(where)
     try:
-        say(f"for gdb{' ' + program if program else ''}:  {line}")
-        stop = Server(listener, MachineUnderDebug(machine, reload)).serve(wait=wait)
+        say(f"for gdb{f' {program}' if program else ''}:  {line}")
+        stop = Server(listener, machine).serve(wait=wait)
     finally:
         close_listener(listener)
     sys.stdout.flush()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import capstone
-
 from vmm._core import ffi, lib
 from vmm.vcpu import GPR_NAMES, SEGMENT_NAMES, Vcpu
 from vmx.symbols import SymbolTable
@@ -63,6 +61,8 @@ def code_lines(vcpu: Vcpu, symbols: SymbolTable) -> list[str]:
 
 def disassemble(code: bytes, address: int, *, wide: bool) -> Iterator[str]:
     """Intel syntax; stops at the first byte that is no instruction."""
+    import capstone  # noqa: PLC0415 - loads a library in a way that the address sanitizer refuses
+
     engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_32 if wide else capstone.CS_MODE_16)
     done = 0
     for where, size, mnemonic, operands in engine.disasm_lite(code, address):

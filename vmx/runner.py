@@ -85,7 +85,8 @@ def debug(machine: Machine, vcpu: Vcpu, exit_: Exit) -> StopReason | None:
 
 def failed(machine: Machine, vcpu: Vcpu, exit_: Exit) -> StopReason | None:
     reason = ERROR_REASONS.get(exit_.reason, str(exit_.reason))
-    return StopReason(StopKind.FAILED, STATUS_HOST_ERROR, reason, exit_.reason)
+    more = vcpu.engine.why()
+    return StopReason(StopKind.FAILED, STATUS_HOST_ERROR, f"{reason}: {more}" if more else reason, exit_.reason)
 
 
 HANDLERS: dict[ExitKind, Handler] = {

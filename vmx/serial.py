@@ -102,7 +102,7 @@ class SerialBackend:
     def _read_loop(self) -> None:
         while True:
             self._room.wait()
-            ready, _, _ = select.select([*self._wait_fds(), self._wake_read], [], [])
+            ready = wait_readable([*self._wait_fds(), self._wake_read])
             if self._wake_read in ready:
                 return
             if not self._handle(ready):
@@ -140,7 +140,7 @@ class SerialBackend:
             try:
                 data = data[os.write(fd, data) :]
             except BlockingIOError:
-                select.select([], [fd], [])
+                wait_writable(fd)
             except OSError as error:
                 self.output_fd = None
                 if error.errno == errno.EPIPE and self._host is not None:
@@ -260,6 +260,20 @@ class UnixSerial(SerialBackend):
         self._listener.close()
         with contextlib.suppress(OSError):
             self._path.unlink()
+
+
+def wait_readable(fds: list[int]) -> list[int]:
+    """Those of `fds` that have something to read or were closed at the other end. poll(2): any number may be open."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    return [fd for fd, _ in poll.poll()]
+
+
+def wait_writable(fd: int) -> None:
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    poll.poll()
 
 
 def open_serial(choice: str, announce: Callable[[str], None]) -> SerialBackend:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.vmx.machines import CollectingSerial
 from tests.vmx.programs import assemble
+from vmm.gdb_link import close_listener
 from vmm.gdb_packets import PacketReader, Signal, frame
 from vmm.gdb_target_spec import NUMBER, REGISTERS
 from vmm.gdb_wiring import Stop
@@ -75,6 +76,12 @@ class Bench:
     def __init__(self, made: Machine, symbols: dict[str, int], client: Client) -> None:
         self.machine, self.symbols, self.client = made, symbols, client
         self.stop: Stop | None = None
+        self.served = threading.Event()
+
+    def end(self) -> Stop:
+        """How the machine ended, once it has."""
+        assert self.served.wait(ANSWER_S) and self.stop is not None
+        return self.stop
 
 
 @contextmanager
@@ -95,6 +102,7 @@ def bench(source: str, tmp_path: Path, engine: str = "interp") -> Iterator[Bench
 
     def serve() -> None:
         found.stop = Server(listener, MachineUnderDebug(made, load)).serve(wait=True)
+        found.served.set()
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -102,10 +110,10 @@ def bench(source: str, tmp_path: Path, engine: str = "interp") -> Iterator[Bench
     try:
         yield found
     finally:
-        if thread.is_alive():
+        with suppress(OSError):
             connection.sendall(b"\x03" + frame(b"k"))
         thread.join(ANSWER_S)
         connection.close()
-        listener.close()
+        close_listener(listener)
         assert not thread.is_alive()
         made.close()

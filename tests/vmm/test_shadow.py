@@ -15,8 +15,8 @@ from vmm.shadow import DUMP, Access, PageFault, ShadowTable, SpteBit, View
 DIRECTORY, TABLE, SPARE_TABLE, DIRECTORY2 = 0x80000, 0x81000, 0x82000, 0x83000
 P, W, U, A, D, PS, G = 1, 2, 4, 0x20, 0x40, 0x80, 0x100
 CR0_PG, CR0_WP, CR4_PSE, CR4_PGE = 0x80000000, 0x10000, 0x10, 0x80
-FAR = 0x40000000        # a linear address outside the identity map, through SPARE_TABLE
-DATA = 0x90000          # guest physical
+FAR = 0x40000000  # a linear address outside the identity map, through SPARE_TABLE
+DATA = 0x90000  # guest physical
 
 
 class Machine(Processor):
@@ -137,7 +137,7 @@ def test_invlpg_forgets_one_page_and_a_large_page_whole(machine: Machine) -> Non
     machine.vcpu.engine.flush()
     machine.map_far(0, P | W)
     machine.map_far(1, P | W)
-    machine.run(f"movl {FAR}, %eax; movl {FAR + 0x1000}, %eax; movl {large}, %eax; movl {large + 0x3ff000}, %eax; hlt")
+    machine.run(f"movl {FAR}, %eax; movl {FAR + 0x1000}, %eax; movl {large}, %eax; movl {large + 0x3FF000}, %eax; hlt")
     found = machine.shadow.lookup(large + 0x3FF000, View.SUPERVISOR)
     assert found is not None
     assert found.ppn == 0x3FF

@@ -65,4 +65,7 @@ class Engine(Protocol):
         Raises EngineFailed when these lie in another process.
         """
 
+    def why(self) -> str:
+        """What there is to say about the last ERROR exit beside its reason; often nothing."""
+
     def close(self) -> None: ...

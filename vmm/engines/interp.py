@@ -60,6 +60,9 @@ class Interp:
     def arena(self) -> Any:
         return self._arena
 
+    def why(self) -> str:
+        return ""
+
     def close(self) -> None:
         ffi.release(self._buffer)
         self._mapping.close()

@@ -1,0 +1,130 @@
+/*
+ * world.c -- the freestanding world executable: one vCPU's engine in a process of its own.
+ *
+ * A static position-independent program without libc.  It is started with one argument, the
+ * number of the descriptor that holds its struct world_page; that page names the others.  It maps
+ * them, lays an engine into an anonymous arena, and then serves turns: control.command, and for
+ * WORLD_RUN the exit in the control page.  Invariants:
+ *
+ *   W1  it touches the shared mappings only while it has the turn (but for control.attention);
+ *   W2  after set-up it makes no system call but futex, clock_gettime and exit_group, so that a
+ *       filter may refuse all others;
+ *   W3  it ends with the VMX (PR_SET_PDEATHSIG, set before it began) or by control.shutdown.
+ *
+ * Source: System V ABI, AMD64 supplement, 3.4.1 "Initial Stack and Register State".
+ */
+#include "engine.h"
+#include "sysraw.h"
+#include "turn.h"
+#include "world.h"
+
+enum { READ_WRITE = 3, MAP_SHARED = 1, MAP_PRIVATE = 2, MAP_ANONYMOUS = 0x20, MAP_NORESERVE = 0x4000 };
+
+/* ---- mappings ----------------------------------------------------------------------------------- */
+
+static int32_t
+parse_descriptor(const char *text)
+{
+	int32_t value = 0;
+
+	for (; *text >= '0' && *text <= '9' && value < 1 << 24; text++)
+		value = value * 10 + (*text - '0');
+	return value;
+}
+
+/* The descriptor is of no use afterwards. */
+static void *
+map_file(int32_t fd, uint64_t bytes)
+{
+	const int64_t at = sys_mmap(0, bytes, READ_WRITE, MAP_SHARED, fd, 0);
+
+	if (at < 0 && at > -(int64_t)PAGE_SIZE)
+		sys_exit_group(STATUS_MAPS);
+	sys_call3(SYS_close, (uint64_t)fd, 0, 0);
+	return (void *)(uintptr_t)at;
+}
+
+static void *
+map_arena(uint64_t bytes)
+{
+	const int64_t at = sys_mmap(0, bytes, READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (at < 0 && at > -(int64_t)PAGE_SIZE)
+		sys_exit_group(STATUS_MAPS);
+	return (void *)(uintptr_t)at;
+}
+
+static void
+map_all(const struct world_page *w, struct engine_map *map)
+{
+	uint8_t *state = map_file(w->state_fd, w->state_bytes);
+	uint32_t i;
+
+	map->ram = map_file(w->ram_fd, w->ram_bytes);
+	map->dev = map_file(w->dev_fd, w->dev_bytes);
+	map->pages = map_file(w->pages_fd, w->pages_bytes);
+	map->ram_bytes = w->ram_bytes;
+	map->dev_bytes = w->dev_bytes;
+	map->pages_bytes = w->pages_bytes;
+	map->interrupts = state + w->interrupts_offset;
+	for (i = 0; i < RF_VCPUS && i < w->vcpus; i++) {
+		map->vcpu_of[i] = state + w->vcpu_offset[i];
+		map->control_of[i] = map_file(w->control_fd[i], w->control_bytes);
+	}
+	map->vcpu = map->vcpu_of[w->vcpu];
+	map->control = map->control_of[w->vcpu];
+}
+
+/* ---- turns ---------------------------------------------------------------------------------------- */
+
+static int32_t
+obey(void *arena, struct control *ctl, struct world_page *w)
+{
+	switch (ctl->command) {
+	case WORLD_RUN:
+		engine_run(arena, ctl->quantum_us);
+		return 0;
+	case WORLD_FLUSH:
+		engine_flush(arena);
+		return 0;
+	case WORLD_TRANSLATE:
+		return engine_translate(arena, w->linear, &w->gpa);
+	case WORLD_SET_BREAKPOINT:
+		return engine_set_breakpoint(arena, w->linear, w->length, w->kind);
+	case WORLD_CLEAR_BREAKPOINT:
+		return engine_clear_breakpoint(arena, w->linear, w->length, w->kind);
+	default:
+		return -ERR_BAD_STATE;
+	}
+}
+
+NORETURN static void
+serve(void *arena, struct control *ctl, struct world_page *w)
+{
+	for (;;) {
+		turn_give(&ctl->turn, TURN_VMX);
+		turn_wait(&ctl->turn, TURN_WORLD, w->spin_ns, TURN_FOREVER);
+		if (ctl->shutdown)
+			sys_exit_group(STATUS_SHUTDOWN);
+		w->status = obey(arena, ctl, w);
+	}
+}
+
+void
+world_main(const uint64_t *stack)
+{
+	struct world_page *w;
+	struct engine_map map = { 0 };
+	void *arena;
+
+	if (stack[0] != 2)
+		sys_exit_group(STATUS_ARGUMENT);
+	w = map_file(parse_descriptor((const char *)(uintptr_t)stack[2]), sizeof *w);
+	if (w->version != RF_WORLD_VERSION || w->vcpus > RF_VCPUS || w->vcpu >= w->vcpus)
+		sys_exit_group(STATUS_ARGUMENT);
+	map_all(w, &map);
+	arena = map_arena(w->arena_bytes);
+	w->status = engine_init(arena, w->arena_bytes, &map, &w->model);
+	/* Here the process gives up every system call that W2 does not name. */
+	serve(arena, map.control, w);
+}
