@@ -5,6 +5,7 @@
 #   make test-long   the tests that take minutes
 #   make lint        ruff, mypy, and the C core with warnings as errors
 #   make bench       side by side with other emulators; writes bench/results.json
+#   make sanitize    the guests on a core built with the address and undefined-behaviour sanitizers
 #   make fuzz        random memory images and processor states for FUZZ_SECONDS
 #   make docs        docs/ as HTML in docs/_build
 #   make build       rebuild the C core in place after a change
@@ -19,9 +20,10 @@ STRICT := RINGFENCE_WERROR=1
 BUILD_CORE := $(BIN)/python -W ignore setup.py -q build_ext --inplace
 
 # What is typed into minios when nobody is there to type.
-DEMO := help rings ps mem 'run' uptime exit
+DEMO := rings 'run primes &' 'run count &' 'run private &' 'run private &' ps wait \
+	'run crash' 'run cheat' ps mem uptime exit
 
-.PHONY: run test test-long lint lint-python lint-c bench fuzz docs build clean
+.PHONY: run test test-long lint lint-python lint-c bench sanitize fuzz docs build clean
 
 $(READY): pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -57,8 +59,19 @@ test-long: lint-c
 bench: build
 	$(BIN)/python -m bench
 
+SANITIZED := build/sanitized
+PRELOAD = $$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)
+
+sanitize: $(READY)
+	RINGFENCE_SANITIZE=address,undefined $(BIN)/python -W ignore setup.py -q build --build-lib $(SANITIZED)
+	@cd $(SANITIZED) && for guest in $$($(CURDIR)/$(BIN)/ringfence guests | cut -d' ' -f1); do \
+		printf '%s\n' $(DEMO) | LD_PRELOAD="$(PRELOAD)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 \
+			$(CURDIR)/$(BIN)/python -m tools.ringfence run $$guest --timeout 600 >../$$guest.log 2>&1 \
+			&& echo "$$guest: clean" || { tail -n 40 ../$$guest.log; exit 1; }; \
+	done
+
 fuzz: build
-	$(BIN)/python tests/conformance/fuzz.py --seconds $(FUZZ_SECONDS)
+	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 docs: $(READY)
 	$(BIN)/python docs/build.py

@@ -11,19 +11,21 @@ Source: National Semiconductor PC16550D data sheet, cited as [ds].
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ctypes import LittleEndianStructure, c_uint8, c_uint16, sizeof
 
 from hw.uart_spec import (
     CABLE_CONNECTED,
     CHARACTER_ERRORS,
     FIFO_DEPTH,
+    IER_WRITABLE,
     IIR_FIFOS,
     LINE_ERRORS,
     LOOPED,
+    MCR_WRITABLE,
     MSR_DELTAS,
     RESET_DIVISOR,
     TRIGGER_BYTES,
-    WRITABLE,
     Fcr,
     Ier,
     Iir,
@@ -34,6 +36,10 @@ from hw.uart_spec import (
     Offset,
 )
 from hw.wiring import BytePort, IrqLine
+
+# Flags that every character passes, as plain integers: operations on IntFlag cost more than the rest of the access.
+DLAB, WLS, LOOP, OUT2 = int(Lcr.DLAB), int(Lcr.WLS), int(Mcr.LOOP), int(Mcr.OUT2)
+WORD_MASK = (0x1F, 0x3F, 0x7F, 0xFF)  # by LCR.WLS
 
 
 class UartState(LittleEndianStructure):
@@ -67,8 +73,16 @@ class Uart:
     State = UartState
 
     def __init__(self, state: UartState, irq: IrqLine, port: BytePort) -> None:
-        """Wire only."""
+        """Wire only. The two tables are what each port does, by offset, with DLAB clear."""
         self.state, self.irq, self.port = state, irq, port
+        self._readers: tuple[Callable[[], int], ...] = (
+            self.read_rbr, lambda: state.ier, self.read_iir, lambda: state.lcr, lambda: state.mcr,
+            self.read_lsr, self.read_msr, lambda: state.scr,
+        )  # fmt: skip
+        self._writers: tuple[Callable[[int], None], ...] = (
+            self.write_thr, self.write_ier, self.write_fcr, self.write_lcr, self.write_mcr,
+            ignore, ignore, self.write_scr,
+        )  # fmt: skip
 
     def reset(self) -> None:
         """Master reset. [ds: table I] The cable stays as it was."""
@@ -81,38 +95,18 @@ class Uart:
     # from the guest
 
     def port_read(self, offset: int, width: int) -> int:
-        s = self.state
-        if offset < Offset.IIR_FCR and s.lcr & Lcr.DLAB:
-            return s.divisor >> 8 * offset & 0xFF
-        value: int = {
-            Offset.RBR_THR: self.read_rbr,
-            Offset.IER: lambda: s.ier,
-            Offset.IIR_FCR: self.read_iir,
-            Offset.LCR: lambda: s.lcr,
-            Offset.MCR: lambda: s.mcr,
-            Offset.LSR: self.read_lsr,
-            Offset.MSR: self.read_msr,
-            Offset.SCR: lambda: s.scr,
-        }[Offset(offset)]()
+        if offset <= Offset.IER and self.state.lcr & DLAB:
+            return int(self.state.divisor) >> 8 * offset & 0xFF
+        value = self._readers[offset]()
         self.sync()
         return value
 
     def port_write(self, offset: int, width: int, value: int) -> None:
         s = self.state
-        if offset < Offset.IIR_FCR and s.lcr & Lcr.DLAB:
+        if offset <= Offset.IER and s.lcr & DLAB:
             s.divisor = s.divisor & ~(0xFF << 8 * offset) & 0xFFFF | value << 8 * offset
             return
-        value &= WRITABLE.get(Offset(offset), 0xFF)
-        {
-            Offset.RBR_THR: self.write_thr,
-            Offset.IER: self.write_ier,
-            Offset.IIR_FCR: self.write_fcr,
-            Offset.LCR: lambda v: setattr(s, "lcr", v),
-            Offset.MCR: self.write_mcr,
-            Offset.LSR: lambda v: None,
-            Offset.MSR: lambda v: None,
-            Offset.SCR: lambda v: setattr(s, "scr", v),
-        }[Offset(offset)](value)
+        self._writers[offset](value)
         self.sync()
 
     # from the far end
@@ -175,9 +169,9 @@ class Uart:
     def write_thr(self, byte: int) -> None:
         """The character leaves at once, so THRE is raised again in the same access."""
         s = self.state
-        byte &= 0xFF >> 3 - (s.lcr & Lcr.WLS)
+        byte &= WORD_MASK[s.lcr & WLS]
         s.thre_pending = 1
-        if s.mcr & Mcr.LOOP:
+        if s.mcr & LOOP:
             self._receive(byte, 0)
         else:
             self.port.transmit(byte)
@@ -185,6 +179,7 @@ class Uart:
 
     def write_ier(self, value: int) -> None:
         """Enabling ETBEI while THR is empty raises the interrupt at once. [ds: FIFO interrupt mode, XMIT B]"""
+        value &= IER_WRITABLE
         if value & Ier.ETBEI and not self.state.ier & Ier.ETBEI:
             self.state.thre_pending = 1
         self.state.ier = value
@@ -200,7 +195,14 @@ class Uart:
         if self.can_receive():
             self.port.ready()
 
+    def write_lcr(self, value: int) -> None:
+        self.state.lcr = value
+
+    def write_scr(self, value: int) -> None:
+        self.state.scr = value
+
     def write_mcr(self, value: int) -> None:
+        value &= MCR_WRITABLE
         was = self.state.mcr
         self.state.mcr = value
         self._modem_changed()
@@ -259,5 +261,10 @@ class Uart:
 
     def sync(self) -> None:
         """INTR reaches the PC's interrupt controller through a gate that OUT2 opens; loopback holds OUT2 inactive."""
-        gate = self.state.mcr & (Mcr.OUT2 | Mcr.LOOP) == Mcr.OUT2
-        self.irq.set_level(gate and self._cause() is not Iir.NONE)
+        s = self.state
+        gate = s.ier and s.mcr & (OUT2 | LOOP) == OUT2
+        self.irq.set_level(bool(gate) and self._cause() is not Iir.NONE)
+
+
+def ignore(value: int) -> None:
+    """A read-only register."""

@@ -119,5 +119,5 @@ CABLE_CONNECTED = Msr.CTS | Msr.DSR | Msr.DCD
 # In loopback the four outputs are connected to the four inputs. [PC16550D: MCR, bit 4]
 LOOPED = ((Mcr.RTS, Msr.CTS), (Mcr.DTR, Msr.DSR), (Mcr.OUT1, Msr.RI), (Mcr.OUT2, Msr.DCD))
 
-WRITABLE = {Offset.IER: 0x0F, Offset.LCR: 0xFF, Offset.MCR: 0x1F, Offset.SCR: 0xFF}
+IER_WRITABLE, MCR_WRITABLE = 0x0F, 0x1F
 RESET_DIVISOR = 12  # 9600 baud; the chip leaves it undefined

@@ -72,7 +72,8 @@ decode_jcc(struct decoder *d, uint32_t cc, uint32_t rel)
 	relative(d, rel);
 	/* One op has one set of prefixes: neither may cut EIP to 16 bits, and a LOCKed Jcc is #UD.  One that could not
 	 * be fetched whole is decoded again in a block of its own. */
-	if (d->prev_fuse && !d->stop && flat_code(d) && !(d->mode & MODE_ONE) && !d->lock && !((prev->flags | d->op->flags) & OP_SIZE16)) {
+	if (d->prev_fuse && !d->stop && flat_code(d) && !(d->mode & MODE_ONE) && !d->lock &&
+	    !((prev->flags | d->op->flags) & OP_SIZE16)) {
 		prev->fn = fused_table[cc][d->prev_fuse];
 		prev->cc_imm = prev->imm;
 		prev->imm = d->op->imm;
