@@ -122,17 +122,6 @@ i_locked_unary(struct engine *e, const struct op *op)
 	locked(e, op, op->imm2 >> 4, 0);
 }
 
-static void
-compare(struct engine *e, uint32_t size, uint32_t a, uint32_t b)
-{
-	if (size == 1)
-		op_sub8(e, a, b);
-	else if (size == 2)
-		op_sub16(e, a, b);
-	else
-		op_sub32(e, a, b);
-}
-
 /* `what` is the accumulator, operand the replacement. */
 static uint32_t
 exchange_if_equal(uint32_t what, uint32_t old, uint32_t operand)
@@ -155,7 +144,7 @@ i_cmpxchg(struct engine *e, const struct op *op)
 		if (old == acc)
 			reg_put(v, op->rm, size, new);
 	}
-	compare(e, size, acc, old);
+	compare_flags(e, size, acc, old);
 	if (old != acc)
 		reg_put(v, EAX, size, old);
 }

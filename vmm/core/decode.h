@@ -64,6 +64,8 @@ void decode_unary(struct decoder *d, uint32_t what, bool byte);
 void decode_shift_group(struct decoder *d, uint32_t opcode);
 void decode_group3(struct decoder *d, bool byte);
 
+/* LES LDS LSS LFS LGS. */
+void decode_load_far(struct decoder *d, uint32_t sreg);
 /* The maps: decode_1.c, decode_0f.c. */
 void decode_one_byte(struct decoder *d, uint32_t opcode);
 void decode_jcc(struct decoder *d, uint32_t cc, uint32_t rel);

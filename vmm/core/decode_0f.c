@@ -136,18 +136,6 @@ exchange(struct decoder *d, slow_insn *fn, bool byte)
 }
 
 static void
-load_far(struct decoder *d, uint32_t sreg)
-{
-	decode_modrm(d);
-	if (!is_mem(d)) {
-		undefined(d);
-		return;
-	}
-	slow_end(d, i_lxs);
-	d->op->imm2 = (uint8_t)sreg;
-}
-
-static void
 extend(struct decoder *d, bool sign, bool from16)
 {
 	const uint32_t to = d->size16 ? 0 : 1;
@@ -369,13 +357,13 @@ decode_two_byte(struct decoder *d)
 		exchange(d, i_cmpxchg, opcode == 0xb0);
 		break;
 	case 0xb2:
-		load_far(d, SS);
+		decode_load_far(d, SS);
 		break;
 	case 0xb4:
-		load_far(d, FS);
+		decode_load_far(d, FS);
 		break;
 	case 0xb5:
-		load_far(d, GS);
+		decode_load_far(d, GS);
 		break;
 	case 0xb6:
 		extend(d, false, false);

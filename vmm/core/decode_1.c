@@ -183,8 +183,8 @@ xchg_rm(struct decoder *d, bool byte)
 	d->lockable = is_mem(d);
 }
 
-static void
-load_far_pointer(struct decoder *d, uint32_t sreg)
+void
+decode_load_far(struct decoder *d, uint32_t sreg)
 {
 	decode_modrm(d);
 	if (!is_mem(d)) {
@@ -444,10 +444,10 @@ one_byte_high(struct decoder *d, uint32_t opcode)	/* A0-FF */
 		ret_near(d, 0);
 		break;
 	case 0xc4:
-		load_far_pointer(d, ES);
+		decode_load_far(d, ES);
 		break;
 	case 0xc5:
-		load_far_pointer(d, DS);
+		decode_load_far(d, DS);
 		break;
 	case 0xc6:
 	case 0xc7:

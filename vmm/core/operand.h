@@ -50,6 +50,18 @@ rm_get(struct engine *e, const struct op *op, uint32_t size)
 	return op->flags & OP_MEM ? mem_read(e, op_linear(e, op, size, 0), size) : reg_get(e->v, op->rm, size);
 }
 
+/* The flags of a - b. */
+static inline void
+compare_flags(struct engine *e, uint32_t size, uint32_t a, uint32_t b)
+{
+	if (size == 1)
+		op_sub8(e, a, b);
+	else if (size == 2)
+		op_sub16(e, a, b);
+	else
+		op_sub32(e, a, b);
+}
+
 static inline uint32_t
 extend_sign(uint32_t x, uint32_t size)
 {

@@ -222,17 +222,6 @@ i_lods(struct engine *e, const struct op *op)
 	repeat(e, op, &s, lods_once);
 }
 
-static void
-compare(struct engine *e, uint32_t size, uint32_t a, uint32_t b)
-{
-	if (size == 1)
-		op_sub8(e, a, b);
-	else if (size == 2)
-		op_sub16(e, a, b);
-	else
-		op_sub32(e, a, b);
-}
-
 /* REPE and REPNE also stop on ZF. */
 static void
 repeat_while(struct engine *e, const struct op *op, struct string *s, void (*once)(struct engine *, const struct op *, struct string *))
@@ -271,7 +260,7 @@ cmps_once(struct engine *e, const struct op *op, struct string *s)
 
 	advance(s, ESI, 1);
 	advance(s, EDI, 1);
-	compare(e, s->size, a, b);
+	compare_flags(e, s->size, a, b);
 }
 
 void
@@ -290,7 +279,7 @@ scas_once(struct engine *e, const struct op *op, struct string *s)
 
 	(void)op;
 	advance(s, EDI, 1);
-	compare(e, s->size, reg_get(v, EAX, s->size), b);
+	compare_flags(e, s->size, reg_get(v, EAX, s->size), b);
 }
 
 void
