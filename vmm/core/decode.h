@@ -5,6 +5,7 @@
 #define RF_DECODE_H
 
 #include "codecache.h"
+#include "fpu.h"
 #include "handlers.h"
 #include "slow.h"
 
@@ -154,6 +155,27 @@ undefined(struct decoder *d)
 	d->facts = FACT_FAULTS;	/* and nothing of what the opcode would have been without LOCK */
 	d->dead = NULL;
 	d->fuse = 0;
+}
+
+static inline uint32_t
+xmm_offset(uint32_t n)
+{
+	return (uint32_t)(offsetof(struct vcpu, fx) + offsetof(struct fx_image, xmm) + (n & 7) * sizeof(union xmm));
+}
+
+/* x87, MMX and SSE: a fast handler falls back on op->slow. */
+static inline void
+decode_forms(struct decoder *d, struct forms forms)
+{
+	if (!forms.slow) {
+		undefined(d);
+		return;
+	}
+	slow(d, forms.slow);
+	if (!is_mem(d))
+		d->op->fn = forms.based;
+	else if (is_flat(d))
+		d->op->fn = d->op->index == R_ZERO ? forms.based : forms.flat;
 }
 
 /* r: register form, f: flat, g: general memory form. */

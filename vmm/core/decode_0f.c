@@ -5,7 +5,6 @@
  * Source: Intel SDM volume 2, appendix A; cpu.md section 11.2.
  */
 #include "decode.h"
-#include "fpu.h"
 #include "insns.h"
 
 static void
@@ -197,18 +196,23 @@ static void
 simd(struct decoder *d, uint32_t opcode)
 {
 	const uint32_t prefix = d->rep == OP_REP ? 0xf3 : d->rep == OP_REPNE ? 0xf2 : d->prefix66 ? 0x66 : 0;
-	slow_insn *fn;
+	struct forms forms;
 
 	if (opcode != 0x77)	/* EMMS has no ModRM */
 		decode_modrm(d);
 	d->op->prefix = (uint8_t)prefix;
-	fn = simd_lookup(opcode, prefix, d->op->modrm);
-	if (fn && has_immediate(opcode))
+	d->op->xmm_reg = xmm_offset(d->op->reg);
+	d->op->xmm_rm = xmm_offset(d->op->rm);
+	forms = simd_lookup(opcode, prefix, d->op->modrm);
+	if (forms.slow && has_immediate(opcode))
 		d->op->imm = decode_fetch8(d);
-	if (fn)
-		slow(d, fn);
-	else
-		undefined(d);
+	decode_forms(d, forms);
+	if (forms.slow && !d->first && !d->stop && !d->lock) {
+		handler *both = simd_pair(d->op - 1, d->op);
+
+		if (both)
+			d->op[-1].fn = both;
+	}
 }
 
 static void

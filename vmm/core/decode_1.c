@@ -4,7 +4,6 @@
  * Source: Intel SDM volume 2, appendix A; cpu.md section 11.1.
  */
 #include "decode.h"
-#include "fpu.h"
 #include "insns.h"
 
 static void
@@ -609,12 +608,8 @@ one_byte_high(struct decoder *d, uint32_t opcode)	/* A0-FF */
 void
 decode_fpu(struct decoder *d, uint32_t opcode)
 {
-	slow_insn *fn = fpu_lookup(opcode, d->op->modrm);
-
-	if (fn)
-		slow(d, fn);
-	else
-		undefined(d);
+	decode_forms(d, fpu_lookup(opcode, d->op->modrm));
+	d->op->imm = x87_note(d->op);
 }
 
 void

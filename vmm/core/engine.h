@@ -44,7 +44,7 @@ enum pf { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16 };
  */
 #define TLB_ENTRIES 256
 #define TLB_NOTED 64
-#define TLB_NONE 1u
+#define TLB_NONE 0x800u		/* no page, nor the address of an aligned operand as sse_core.h compares it */
 
 struct tlb_entry {
 	uint32_t rtag;
@@ -100,8 +100,14 @@ struct op {
 	uint8_t opcode;		/* last opcode byte */
 	uint8_t modrm;
 	uint8_t prefix;		/* 66 F3 F2 as it selects an SSE form, else 0 */
-	uint32_t link_gen;	/* a checked link: code_gen at which it was true */
-	uint32_t cc_imm;	/* fused compare and branch: the compare's immediate */
+	union {
+		uint32_t link_gen;	/* a checked link: code_gen at which it was true */
+		uint32_t xmm_reg;	/* SSE: where XMM register reg is, in bytes from the vCPU */
+	};
+	union {
+		uint32_t cc_imm;	/* fused compare and branch: the compare's immediate */
+		uint32_t xmm_rm;	/* SSE: XMM register rm */
+	};
 };
 
 struct block {
@@ -227,9 +233,19 @@ struct engine {
 	uint32_t delivering;		/* an exception (delivering_vector) is being delivered: a fault now may be a double fault */
 
 	/* FPU */
+	uint8_t x87_slow;	/* fpu_changed(): a fast x87 handler may not run now */
+	uint8_t sse_slow;	/* likewise SSE */
+	struct tlb_entry *tlb_x87;	/* tlb_cur; tlb_off while x87_slow, so that one test does */
+	struct tlb_entry *tlb_sse;
+	uint16_t x87_selectors[6];	/* by enum sreg: those that the pending notes mean */
+	/* FOP to FDS before x87_fold().  Apart from one another, or gcc merges the stores by way of an XMM register. */
+	uint32_t x87_last_note;
 	uint32_t fpu_where;	/* enum fpu_where */
+	uint32_t x87_last_base;	/* eip_base */
 	uint32_t fpu_unmasked;	/* some x87 exception is unmasked in the guest's control word */
+	uint32_t x87_last_operand_note;
 	uint32_t host_mxcsr;
+	uint32_t x87_last_operand;
 	uint32_t sse_unmasked;	/* some SIMD exception is unmasked */
 	uint32_t fpu_ignored;	/* IGNNE#: 0x10000 | the guest's FCW while the host's unit has it masked */
 	uint32_t fpu_host_cw;	/* the host's own x87 control word */
@@ -463,5 +479,6 @@ void poll_soon(struct engine *e);
 void fpu_enter(struct engine *e);	/* start of run(): host MXCSR saved, the guest's loaded, masked */
 void fpu_leave(struct engine *e);	/* end of run(): x87 state back in v->fx, host control restored */
 void fpu_sync(struct engine *e);	/* x87 state into v->fx, now */
+void fpu_changed(struct engine *e);	/* from state_changed(): CR0, CR4 or a selector may be another */
 
 #endif

@@ -54,6 +54,64 @@ fx_settle(struct engine *e)
 
 #if defined(__x86_64__)
 
+void
+x87_fold(struct engine *e)
+{
+	struct fx_image *fx = fx_of(e);
+	const uint32_t note = e->x87_last_note, operand_note = e->x87_last_operand_note;
+
+	if (!note)
+		return;
+	fx->fop = note & 0x7ff;
+	fx->fip = e->x87_last_base + (note >> X87_NOTE_OFFSET_SHIFT);
+	fx->fcs = e->x87_selectors[CS];
+	e->x87_last_note = 0;
+	if (operand_note) {
+		fx->fdp = e->x87_last_operand;
+		fx->fds = e->x87_selectors[operand_note >> X87_NOTE_SEG_SHIFT & 7];
+		e->x87_last_operand_note = 0;
+	}
+}
+
+/* What pending notes say of selectors is true until one changes. */
+static void
+keep_selectors(struct engine *e)
+{
+	x87_fold(e);
+	for (uint32_t i = 0; i < 6; i++)
+		e->x87_selectors[i] = (uint16_t)e->v->seg[i].selector;
+}
+
+/* F4 */
+static void
+fast_or_not(struct engine *e)
+{
+	const uint32_t refused = e->v->cr0 & (CR0_EM | CR0_TS);
+
+	e->x87_slow = refused || e->fpu_where != FPU_IN_HOST || e->fpu_unmasked;
+	e->sse_slow = refused || !(e->v->cr4 & CR4_OSFXSR) || e->sse_unmasked;
+	e->tlb_x87 = e->x87_slow ? e->tlb_off : e->tlb_cur;
+	e->tlb_sse = e->sse_slow ? e->tlb_off : e->tlb_cur;
+}
+
+void
+fpu_changed(struct engine *e)
+{
+	if (e->fpu_where == FPU_IN_HOST)
+		keep_selectors(e);
+	else
+		x87_fold(e);
+	fast_or_not(e);
+}
+
+void
+x87_set_control(struct engine *e, uint16_t cw)
+{
+	__asm__ volatile("fldcw %0" : : "m"(cw));
+	e->fpu_unmasked = (~cw & FCW_MASKS) != 0;
+	fast_or_not(e);
+}
+
 #define CLOBBER_XMM "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
 	"xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
 
@@ -114,6 +172,7 @@ take_image(struct engine *e, const struct fx_image *image)
 	}
 	e->fpu_ignored = 0;
 	e->fpu_where = FPU_IN_MEMORY;
+	fast_or_not(e);
 	fx_settle(e);
 }
 
@@ -140,6 +199,7 @@ fpu_sync(struct engine *e)
 {
 	if (e->fpu_where == FPU_IN_HOST)
 		x87_to_memory(e);
+	x87_fold(e);
 	sse_fold(e);
 }
 
@@ -154,10 +214,12 @@ fpu_enter(struct engine *e)
 	e->host_mxcsr = host_mxcsr();
 	e->fpu_where = FPU_IN_MEMORY;
 	e->fpu_ignored = 0;
+	e->x87_last_note = e->x87_last_operand_note = 0;
 	fx->fcw = fcw_defined(fx->fcw);
 	fx->mxcsr_mask = MXCSR_VALID;
 	fx_settle(e);
 	sse_load_mxcsr(e, fx->mxcsr & MXCSR_VALID);
+	fpu_changed(e);
 }
 
 void
@@ -183,6 +245,7 @@ sse_load_mxcsr(struct engine *e, uint32_t value)
 	fx_of(e)->mxcsr = value;
 	e->sse_unmasked = (~value & MXCSR_MASKS) != 0;
 	host_set_mxcsr(value | MXCSR_MASKS);
+	fast_or_not(e);
 }
 
 /* ---- exceptions ------------------------------------------------------------------- */
@@ -226,6 +289,8 @@ x87_acquire(struct engine *e)
 		x87_pending(e);
 	host_load(e);
 	e->fpu_where = FPU_IN_HOST;
+	keep_selectors(e);
+	fast_or_not(e);
 }
 
 void
@@ -312,6 +377,7 @@ sse_misaligned(struct engine *e)
 void fpu_enter(struct engine *e) { (void)e; }
 void fpu_leave(struct engine *e) { (void)e; }
 void fpu_sync(struct engine *e) { (void)e; }
+void fpu_changed(struct engine *e) { (void)e; }
 void x87_port_f0(struct engine *e) { (void)e; }
 void i_fwait(struct engine *e, const struct op *op) { (void)e; (void)op; }
 

@@ -4,14 +4,21 @@
  * The guest's floating-point operations are executed by the host's own unit, so results,
  * rounding, flags and undocumented encodings are the host's to the bit.  Invariants:
  *
- *   F1  v->fx is an FXSAVE image.  FOP, FIP, FCS, FDP, FDS and the XMM registers are always
- *       there; FCW, FSW, FTW and ST0..7 are there when e->fpu_where is FPU_IN_MEMORY, else in
- *       the host's x87 unit;
+ *   F1  v->fx is an FXSAVE image.  The XMM registers are always there; FCW, FSW, FTW and ST0..7
+ *       are there when e->fpu_where is FPU_IN_MEMORY, else in the host's x87 unit; FOP, FIP, FCS,
+ *       FDP and FDS are there after x87_fold();
  *   F2  no unmasked x87 exception is pending in the host's unit between two instructions, so
  *       none of our own waiting or MMX instructions can fault.  One that is pending for the
  *       guest has FSW.ES set in v->fx, and the state is in memory;
  *   F3  inside run() the host's MXCSR is the guest's with every exception masked; flags raised
- *       since are only there until sse_fold().
+ *       since are only there until sse_fold();
+ *   F4  x87_slow is 0 only while the state is in the host's unit, every exception is masked and
+ *       CR0 allows x87 instructions; sse_slow is 0 only while every exception is masked and CR0
+ *       and CR4 allow SSE instructions.  tlb_x87 and tlb_sse never hit otherwise.
+ *
+ * An instruction is a slow instruction, and for the frequent ones also a fast handler around the
+ * same operation, which does what needs no check beyond F4 and a hit in the micro TLB; everything
+ * else it hands to h_slow.
  *
  * On hosts other than x86-64 the lookups answer NULL (#UD): the CPU model must then hide FPU,
  * MMX, FXSR, SSE and SSE2.
@@ -22,13 +29,26 @@
 #define RF_FPU_H
 
 #include "engine.h"
-#include "flags.h"
-#include "mem.h"
+#include "handlers.h"
 
-/* The function that runs an encoding, or NULL for #UD.  opcode: D8..DF, or the byte after 0F. */
-slow_insn *fpu_lookup(uint32_t opcode, uint8_t modrm);
+/* How an encoding is run: slow is NULL for #UD; both handlers are h_slow where there is no fast one. */
+struct forms {
+	slow_insn *slow;
+	handler *based;		/* flat memory operand without an index; also register operands */
+	handler *flat;		/* flat memory operand */
+};
+
+#define UNDEFINED ((struct forms){ NULL, NULL, NULL })
+#define SLOW_FORM(insn) ((struct forms){ insn, h_slow, h_slow })
+#define REG_FORM(insn, fast) ((struct forms){ insn, fast, fast })
+#define MEM_FORM(insn, based, flat) ((struct forms){ insn, based, flat })
+
+/* opcode: D8..DF, or the byte after 0F. */
+struct forms fpu_lookup(uint32_t opcode, uint8_t modrm);
 /* prefix: 0, 0x66, 0xF3 or 0xF2, the last of F2 and F3 winning over 66. */
-slow_insn *simd_lookup(uint32_t opcode, uint32_t prefix, uint8_t modrm);
+struct forms simd_lookup(uint32_t opcode, uint32_t prefix, uint8_t modrm);
+/* One handler for what two SSE instructions do that stand behind one another, or NULL: sse.c. */
+handler *simd_pair(const struct op *first, const struct op *second);
 slow_insn i_fwait;	/* 9B */
 
 /* The guest wrote port F0h: IRQ 13 drops, and IGNNE# is asserted until the error is cleared. */
@@ -74,6 +94,7 @@ struct fx_image {
 
 _Static_assert(sizeof(struct fx_image) == sizeof(((struct vcpu *)0)->fx), "FXSAVE image");
 _Static_assert(offsetof(struct fx_image, xmm) == 160, "XMM0 in the FXSAVE image");
+_Static_assert(offsetof(struct vcpu, fx) % 16 == 0, "XMM registers are aligned as the vCPU is");
 
 enum fcw { FCW_MASKS = 0x3f, FCW_DEFINED = 0x1f3f, FCW_ONE = 0x40, FCW_INIT = 0x37f };
 
@@ -134,6 +155,34 @@ operand_source(struct engine *e, const struct op *op, uint32_t size, void *buffe
 	return operand_bytes(e, operand_linear(e, op, operand_offset(e, op), size, 0), size, buffer);
 }
 
+/* ---- memory operands of fast handlers -------------------------------------------------------- */
+
+/* In tlb_x87 or tlb_sse.  The index in bytes, at once. */
+#define FAST_SLOT_SHIFT (PAGE_SHIFT - 5)
+_Static_assert(sizeof(struct tlb_entry) == 1 << (PAGE_SHIFT - FAST_SLOT_SHIFT), "an index is a shift");
+
+static inline const struct tlb_entry *
+fast_slot(const struct tlb_entry *tlb, uint32_t linear)
+{
+	return (const void *)((const uint8_t *)tlb + (linear >> FAST_SLOT_SHIFT & (TLB_ENTRIES - 1) * sizeof *tlb));
+}
+
+static inline void *
+fast_read(const struct tlb_entry *tlb, uint32_t linear, uint32_t size)
+{
+	const struct tlb_entry *t = fast_slot(tlb, linear);
+
+	return likely(t->rtag == ((linear + size - 1) & PAGE_MASK)) ? host_address(t, linear) : NULL;
+}
+
+static inline void *
+fast_write(const struct tlb_entry *tlb, uint32_t linear, uint32_t size)
+{
+	const struct tlb_entry *t = fast_slot(tlb, linear);
+
+	return likely(t->wtag == ((linear + size - 1) & PAGE_MASK)) ? host_address(t, linear) : NULL;
+}
+
 /* ---- x87 ------------------------------------------------------------------------------ */
 
 void x87_acquire(struct engine *e);	/* the slow half of x87_begin */
@@ -167,26 +216,38 @@ x87_end(struct engine *e)
 		x87_check(e);
 }
 
-/* "The last non-control instruction executed": SDM volume 1, 8.1.8. */
-static inline void
-x87_record(struct engine *e, const struct op *op, uint32_t fop)
-{
-	struct fx_image *fx = fx_of(e);
+/*
+ * "The last non-control instruction executed": SDM volume 1, 8.1.8.  The decoder puts into imm a
+ * note of what is known by then: FOP in bits 0..10, the operand's segment register in 12..14, 1 in
+ * 15, the offset from the block's start in 16..31.  The image gets it by x87_fold().
+ */
+#define X87_NOTE_SEG_SHIFT 12
+#define X87_NOTE 0x8000u
+#define X87_NOTE_OFFSET_SHIFT 16
 
-	fx->fop = (uint16_t)fop;
-	fx->fip = e->eip_base + op->offset;
-	fx->fcs = (uint16_t)e->v->seg[CS].selector;
+static inline uint32_t
+x87_note(const struct op *op)
+{
+	return (op->opcode & 7u) << 8 | op->modrm | (uint32_t)op->seg << X87_NOTE_SEG_SHIFT | X87_NOTE |
+	    (uint32_t)op->offset << X87_NOTE_OFFSET_SHIFT;
+}
+
+static inline void
+x87_record(struct engine *e, const struct op *op)
+{
+	e->x87_last_note = op->imm;
+	e->x87_last_base = e->eip_base;
 }
 
 static inline void
 x87_record_operand(struct engine *e, const struct op *op, uint32_t offset)
 {
-	struct fx_image *fx = fx_of(e);
-
-	x87_record(e, op, (op->opcode & 7u) << 8 | op->modrm);
-	fx->fdp = offset;
-	fx->fds = (uint16_t)e->v->seg[op->seg].selector;
+	x87_record(e, op);
+	e->x87_last_operand_note = op->imm;
+	e->x87_last_operand = offset;
 }
+
+void x87_fold(struct engine *e);	/* the pending notes into v->fx */
 
 /* FSW.ES and B are functions of the flags and the masks. */
 static inline void
@@ -222,6 +283,7 @@ host_fsw(void)
 
 void fx_set_top(struct fx_image *fx, uint32_t top);
 void fx_settle(struct engine *e);
+void x87_set_control(struct engine *e, uint16_t cw);	/* FCW, while FPU_IN_HOST and not ignored */
 void x87_to_memory(struct engine *e);	/* only while FPU_IN_HOST */
 
 slow_insn x87_fldcw, x87_fnstcw, x87_fnstsw, x87_fnstsw_ax, x87_fninit, x87_fnclex, x87_fldenv, x87_fnstenv,
@@ -305,7 +367,7 @@ modrm_is_register(uint8_t modrm)
 }
 
 /* 0F opcodes without prefix that work on MMX registers alone. */
-slow_insn *mmx_lookup(uint32_t opcode, uint8_t modrm);
+struct forms mmx_lookup(uint32_t opcode, uint8_t modrm);
 
 /* ---- SSE -------------------------------------------------------------------------------- */
 
@@ -358,8 +420,9 @@ sse_rm(const struct engine *e, const struct op *op)
 void sse_fold(struct engine *e);	/* sticky flags of the host's MXCSR into the guest's */
 void sse_load_mxcsr(struct engine *e, uint32_t value);
 
-slow_insn *sse_convert_lookup(uint32_t opcode, uint32_t prefix, uint8_t modrm);
-slow_insn *sse_move_lookup(uint32_t opcode, uint32_t prefix, uint8_t modrm);
-slow_insn *sse_int_lookup(uint32_t opcode, uint8_t modrm);	/* prefix 66 */
+struct forms sse_convert_lookup(uint32_t opcode, uint32_t prefix, uint8_t modrm);
+struct forms sse_move_lookup(uint32_t opcode, uint32_t prefix, uint8_t modrm);
+handler *sse_move_pair(const struct op *first, const struct op *second);
+struct forms sse_int_lookup(uint32_t opcode, uint8_t modrm);	/* prefix 66 */
 
 #endif

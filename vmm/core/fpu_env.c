@@ -32,8 +32,7 @@ x87_fldcw(struct engine *e, const struct op *op)
 		fx_settle(e);
 		return;
 	}
-	__asm__ volatile("fldcw %0" : : "m"(cw));
-	e->fpu_unmasked = (~cw & FCW_MASKS) != 0;
+	x87_set_control(e, cw);
 	x87_end(e);
 }
 
@@ -78,13 +77,14 @@ initialise(struct engine *e)
 
 	if (e->fpu_where == FPU_IN_HOST) {
 		__asm__ volatile("fninit");
-		e->fpu_unmasked = 0;
+		x87_set_control(e, FCW_INIT);
 	} else {
 		fx_set_top(fx, 0);
 		fx->fcw = FCW_INIT;
 		fx->fsw = 0;
 		fx->ftw = 0;
 	}
+	x87_fold(e);
 	fx->fop = 0;
 	fx->fip = 0;
 	fx->fcs = 0;
@@ -226,6 +226,7 @@ get_environment(struct engine *e, const struct op *op, const uint8_t *from)
 static void
 to_memory(struct engine *e)
 {
+	x87_fold(e);
 	if (e->fpu_where == FPU_IN_HOST)
 		x87_to_memory(e);
 }

@@ -7,6 +7,8 @@
  * a host pointer.  FNOP, FFREE, FFREEP, FINCSTP and FDECSTP are control instructions: they leave
  * FOP, FIP and FDP alone (SDM volume 1, 5.2.6 and 8.1.8).
  *
+ * f_ are slow instructions; h_ fast handlers, b_ those of a memory operand without an index.
+ *
  * FISTTP is SSE3's and #UD.
  *
  * Source: Intel SDM volume 2, appendix A.5; opcode map of sandpile.org for the aliases.
@@ -20,15 +22,27 @@
 #define EXECUTE(code, modrm) __asm__ volatile(".byte 0x" #code ", 0x" #modrm)
 #define FOP(code, modrm) ((0x##code & 7u) << 8 | 0x##modrm)
 
+/* F4, or the slow form. */
+#define X87_FAST									\
+	if (unlikely(e->x87_slow))							\
+		return h_slow(v, op, e)
+
 /* An operation on registers, which may raise. */
 #define REG(code, modrm)									\
 static void										\
 f_##code##_##modrm(struct engine *e, const struct op *o)					\
 {											\
 	x87_begin(e);									\
-	x87_record(e, o, FOP(code, modrm));						\
+	x87_record(e, o);								\
 	EXECUTE(code, modrm);								\
 	x87_end(e);									\
+}											\
+static H(h_##code##_##modrm)								\
+{											\
+	X87_FAST;									\
+	x87_record(e, op);								\
+	EXECUTE(code, modrm);								\
+	NEXT;										\
 }
 
 /* A control instruction on registers. */
@@ -44,7 +58,7 @@ f_##code##_##modrm(struct engine *e, const struct op *o)					\
 
 /*
  * FCOMI and its like.  "OF, SF and AF are set to 0"; whether an unmasked invalid operand leaves ZF,
- * PF and CF alone is the host's affair, so it is given the guest's flags.
+ * PF and CF alone is the host's affair, so it is given the guest's flags when one may be.
  */
 #define COMI(code, modrm)								\
 static void										\
@@ -53,15 +67,21 @@ f_##code##_##modrm(struct engine *e, const struct op *o)				\
 	uint32_t z, p, c;								\
 											\
 	x87_begin(e);									\
-	x87_record(e, o, FOP(code, modrm));						\
-	if (likely(!e->fpu_unmasked))							\
-		__asm__ volatile(".byte 0x" #code ", 0x" #modrm				\
-		    : "=@ccz"(z), "=@ccp"(p), "=@ccc"(c));				\
-	else										\
-		__asm__ volatile(WITH_FLAGS(".byte 0x" #code ", 0x" #modrm)		\
-		    : "=@ccz"(z), "=@ccp"(p), "=@ccc"(c) : "r"((uint64_t)lf_get(e)));	\
+	x87_record(e, o);								\
+	__asm__ volatile(WITH_FLAGS(".byte 0x" #code ", 0x" #modrm)			\
+	    : "=@ccz"(z), "=@ccp"(p), "=@ccc"(c) : "r"((uint64_t)lf_get(e)));		\
 	lf_put(e, c | p << 2 | z << 6);							\
 	x87_end(e);									\
+}											\
+static H(h_##code##_##modrm)								\
+{											\
+	uint32_t z, p, c;								\
+											\
+	X87_FAST;									\
+	x87_record(e, op);								\
+	__asm__ volatile(".byte 0x" #code ", 0x" #modrm : "=@ccz"(z), "=@ccp"(p), "=@ccc"(c));	\
+	lf_put(e, c | p << 2 | z << 6);							\
+	NEXT;										\
 }
 
 /* `insn` with the flags of operand 3; the push must not land in the compiler's red zone. */
@@ -73,7 +93,7 @@ static void										\
 f_##code##_##modrm(struct engine *e, const struct op *o)					\
 {											\
 	x87_begin(e);									\
-	x87_record(e, o, FOP(code, modrm));						\
+	x87_record(e, o);								\
 	__asm__ volatile("btl $0, %0\n\t.byte 0xda, 0xc0 + " #i : : "r"((uint32_t)(condition)) : "cc");	\
 	x87_end(e);									\
 }
@@ -145,7 +165,25 @@ f_##name(struct engine *e, const struct op *op)						\
 	x87_record_operand(e, op, offset);						\
 	__asm__ volatile(insn " %0" : : "m"(*p));					\
 	x87_end(e);									\
+}											\
+static H(b_##name)									\
+{											\
+	LOAD_FORM(insn, size, EA_b(size * 8, 0));					\
+}											\
+static H(h_##name)									\
+{											\
+	LOAD_FORM(insn, size, EA_f(size * 8, 0));					\
 }
+
+#define LOAD_FORM(insn, size, ea)							\
+	const uint32_t linear = (ea);							\
+	const struct bytes##size *p = fast_read(e->tlb_x87, linear, size);		\
+											\
+	if (unlikely(p == NULL))						\
+		return h_slow(v, op, e);						\
+	x87_record_operand(e, op, linear);						\
+	__asm__ volatile(insn " %0" : : "m"(*p));					\
+	NEXT
 
 /* Writes `size` bytes.  The host writes nothing if an unmasked exception forbids it. */
 #define STORE(name, insn, size)								\
@@ -172,7 +210,25 @@ f_##name(struct engine *e, const struct op *op)						\
 	x87_record_operand(e, op, offset);						\
 	s_##name(p);									\
 	x87_end(e);									\
+}											\
+static H(b_##name)									\
+{											\
+	STORE_FORM(name, size, EA_b(size * 8, PF_W));					\
+}											\
+static H(h_##name)									\
+{											\
+	STORE_FORM(name, size, EA_f(size * 8, PF_W));					\
 }
+
+#define STORE_FORM(name, size, ea)							\
+	const uint32_t linear = (ea);							\
+	void *p = fast_write(e->tlb_x87, linear, size);					\
+											\
+	if (unlikely(p == NULL))						\
+		return h_slow(v, op, e);						\
+	x87_record_operand(e, op, linear);						\
+	s_##name(p);									\
+	NEXT
 
 LOAD(fadd_m32, "fadds", 4) LOAD(fmul_m32, "fmuls", 4) LOAD(fcom_m32, "fcoms", 4) LOAD(fcomp_m32, "fcomps", 4)
 LOAD(fsub_m32, "fsubs", 4) LOAD(fsubr_m32, "fsubrs", 4) LOAD(fdiv_m32, "fdivs", 4) LOAD(fdivr_m32, "fdivrs", 4)
@@ -190,106 +246,147 @@ STORE(fstp_m80, "fstpt", 10) STORE(fbstp, "fbstp", 10)
 STORE(fist_m16, "fists", 2) STORE(fistp_m16, "fistps", 2) STORE(fist_m32, "fistl", 4) STORE(fistp_m32, "fistpl", 4)
 STORE(fistp_m64, "fistpll", 8)
 
-static slow_insn *
+/* FNSTSW AX. */
+static H(h_fnstsw_ax)
+{
+	X87_FAST;
+	R32(EAX) = (R32(EAX) & 0xffff0000u) | host_fsw();
+	NEXT;
+}
+
+/* FLDCW and FNSTCW surround every conversion to an integer that C asks for. */
+#define CONTROL_FORMS(suffix, EA)							\
+static H(suffix##_fldcw)								\
+{											\
+	const uint32_t linear = EA(16, 0);						\
+	const void *p = fast_read(e->tlb_x87, linear, 2);				\
+	uint16_t cw;									\
+											\
+	if (unlikely(p == NULL))							\
+		return h_slow(v, op, e);						\
+	cw = fcw_defined(host_ld16(p));							\
+	if (unlikely(~cw & FCW_MASKS))							\
+		return h_slow(v, op, e);						\
+	__asm__ volatile("fldcw %0" : : "m"(cw));					\
+	NEXT;										\
+}											\
+static H(suffix##_fnstcw)								\
+{											\
+	const uint32_t linear = EA(16, PF_W);						\
+	struct bytes2 *p = fast_write(e->tlb_x87, linear, 2);				\
+											\
+	if (unlikely(p == NULL))							\
+		return h_slow(v, op, e);						\
+	__asm__ volatile("fnstcw %0" : "=m"(*p));					\
+	NEXT;										\
+}
+
+CONTROL_FORMS(b, EA_b)
+CONTROL_FORMS(h, EA_f)
+
+#define BOTH(name) MEM_FORM(f_##name, b_##name, h_##name)
+
+static struct forms
 memory_form(uint32_t opcode, uint8_t modrm)
 {
 	switch ((opcode & 7) << 3 | (modrm >> 3 & 7)) {
-	case 000: return f_fadd_m32;
-	case 001: return f_fmul_m32;
-	case 002: return f_fcom_m32;
-	case 003: return f_fcomp_m32;
-	case 004: return f_fsub_m32;
-	case 005: return f_fsubr_m32;
-	case 006: return f_fdiv_m32;
-	case 007: return f_fdivr_m32;
-	case 010: return f_fld_m32;
-	case 012: return f_fst_m32;
-	case 013: return f_fstp_m32;
-	case 014: return x87_fldenv;
-	case 015: return x87_fldcw;
-	case 016: return x87_fnstenv;
-	case 017: return x87_fnstcw;
-	case 020: return f_fiadd_m32;
-	case 021: return f_fimul_m32;
-	case 022: return f_ficom_m32;
-	case 023: return f_ficomp_m32;
-	case 024: return f_fisub_m32;
-	case 025: return f_fisubr_m32;
-	case 026: return f_fidiv_m32;
-	case 027: return f_fidivr_m32;
-	case 030: return f_fild_m32;
-	case 032: return f_fist_m32;
-	case 033: return f_fistp_m32;
-	case 035: return f_fld_m80;
-	case 037: return f_fstp_m80;
-	case 040: return f_fadd_m64;
-	case 041: return f_fmul_m64;
-	case 042: return f_fcom_m64;
-	case 043: return f_fcomp_m64;
-	case 044: return f_fsub_m64;
-	case 045: return f_fsubr_m64;
-	case 046: return f_fdiv_m64;
-	case 047: return f_fdivr_m64;
-	case 050: return f_fld_m64;
-	case 052: return f_fst_m64;
-	case 053: return f_fstp_m64;
-	case 054: return x87_frstor;
-	case 056: return x87_fnsave;
-	case 057: return x87_fnstsw;
-	case 060: return f_fiadd_m16;
-	case 061: return f_fimul_m16;
-	case 062: return f_ficom_m16;
-	case 063: return f_ficomp_m16;
-	case 064: return f_fisub_m16;
-	case 065: return f_fisubr_m16;
-	case 066: return f_fidiv_m16;
-	case 067: return f_fidivr_m16;
-	case 070: return f_fild_m16;
-	case 072: return f_fist_m16;
-	case 073: return f_fistp_m16;
-	case 074: return f_fbld;
-	case 075: return f_fild_m64;
-	case 076: return f_fbstp;
-	case 077: return f_fistp_m64;
-	default: return NULL;
+	case 000: return BOTH(fadd_m32);
+	case 001: return BOTH(fmul_m32);
+	case 002: return BOTH(fcom_m32);
+	case 003: return BOTH(fcomp_m32);
+	case 004: return BOTH(fsub_m32);
+	case 005: return BOTH(fsubr_m32);
+	case 006: return BOTH(fdiv_m32);
+	case 007: return BOTH(fdivr_m32);
+	case 010: return BOTH(fld_m32);
+	case 012: return BOTH(fst_m32);
+	case 013: return BOTH(fstp_m32);
+	case 014: return SLOW_FORM(x87_fldenv);
+	case 015: return MEM_FORM(x87_fldcw, b_fldcw, h_fldcw);
+	case 016: return SLOW_FORM(x87_fnstenv);
+	case 017: return MEM_FORM(x87_fnstcw, b_fnstcw, h_fnstcw);
+	case 020: return BOTH(fiadd_m32);
+	case 021: return BOTH(fimul_m32);
+	case 022: return BOTH(ficom_m32);
+	case 023: return BOTH(ficomp_m32);
+	case 024: return BOTH(fisub_m32);
+	case 025: return BOTH(fisubr_m32);
+	case 026: return BOTH(fidiv_m32);
+	case 027: return BOTH(fidivr_m32);
+	case 030: return BOTH(fild_m32);
+	case 032: return BOTH(fist_m32);
+	case 033: return BOTH(fistp_m32);
+	case 035: return BOTH(fld_m80);
+	case 037: return BOTH(fstp_m80);
+	case 040: return BOTH(fadd_m64);
+	case 041: return BOTH(fmul_m64);
+	case 042: return BOTH(fcom_m64);
+	case 043: return BOTH(fcomp_m64);
+	case 044: return BOTH(fsub_m64);
+	case 045: return BOTH(fsubr_m64);
+	case 046: return BOTH(fdiv_m64);
+	case 047: return BOTH(fdivr_m64);
+	case 050: return BOTH(fld_m64);
+	case 052: return BOTH(fst_m64);
+	case 053: return BOTH(fstp_m64);
+	case 054: return SLOW_FORM(x87_frstor);
+	case 056: return SLOW_FORM(x87_fnsave);
+	case 057: return SLOW_FORM(x87_fnstsw);
+	case 060: return BOTH(fiadd_m16);
+	case 061: return BOTH(fimul_m16);
+	case 062: return BOTH(ficom_m16);
+	case 063: return BOTH(ficomp_m16);
+	case 064: return BOTH(fisub_m16);
+	case 065: return BOTH(fisubr_m16);
+	case 066: return BOTH(fidiv_m16);
+	case 067: return BOTH(fidivr_m16);
+	case 070: return BOTH(fild_m16);
+	case 072: return BOTH(fist_m16);
+	case 073: return BOTH(fistp_m16);
+	case 074: return BOTH(fbld);
+	case 075: return BOTH(fild_m64);
+	case 076: return BOTH(fbstp);
+	case 077: return BOTH(fistp_m64);
+	default: return UNDEFINED;
 	}
 }
 
-#define FORM(code, modrm) case FOP(code, modrm): return f_##code##_##modrm;
+#define FAST(code, modrm) case FOP(code, modrm): return REG_FORM(f_##code##_##modrm, h_##code##_##modrm);
+#define ONLY(code, modrm) case FOP(code, modrm): return SLOW_FORM(f_##code##_##modrm);
 
-slow_insn *
+struct forms
 fpu_lookup(uint32_t opcode, uint8_t modrm)
 {
 	if (modrm < 0xc0)
 		return memory_form(opcode, modrm);
 	switch ((opcode & 7) << 8 | modrm) {
-	REG_FORMS(FORM)
-	CTL_FORMS(FORM)
-	COMI_FORMS(FORM)
-	CMOV_FORMS(FORM)
+	REG_FORMS(FAST)
+	CTL_FORMS(ONLY)
+	COMI_FORMS(FAST)
+	CMOV_FORMS(ONLY)
 	case FOP(DB, E0):
 	case FOP(DB, E1):
 	case FOP(DB, E4):
-		return x87_fnop_nowait;
+		return SLOW_FORM(x87_fnop_nowait);
 	case FOP(DB, E2):
-		return x87_fnclex;
+		return SLOW_FORM(x87_fnclex);
 	case FOP(DB, E3):
-		return x87_fninit;
+		return SLOW_FORM(x87_fninit);
 	case FOP(DF, E0):
-		return x87_fnstsw_ax;
+		return REG_FORM(x87_fnstsw_ax, h_fnstsw_ax);
 	default:
-		return NULL;
+		return UNDEFINED;
 	}
 }
 
 #else
 
-slow_insn *
+struct forms
 fpu_lookup(uint32_t opcode, uint8_t modrm)
 {
 	(void)opcode;
 	(void)modrm;
-	return NULL;
+	return UNDEFINED;
 }
 
 #endif

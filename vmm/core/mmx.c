@@ -271,23 +271,23 @@ maskmovq(struct engine *e, const struct op *op)
 
 /* ---- the map -------------------------------------------------------------------------------- */
 
-#define PICK(name) (modrm_is_register(modrm) ? r_##name : m_##name)
+#define PICK(name) SLOW_FORM(modrm_is_register(modrm) ? r_##name : m_##name)
 #define ROW(code, name) case 0x##code: return PICK(name);
-#define SHIFT_ROW(code, extension, name) case 0x##code << 3 | extension: return i_##name;
+#define SHIFT_ROW(code, extension, name) case 0x##code << 3 | extension: return SLOW_FORM(i_##name);
 
-static slow_insn *
+static struct forms
 shift_lookup(uint32_t opcode, uint8_t modrm)
 {
 	if (!modrm_is_register(modrm))
-		return NULL;
+		return UNDEFINED;
 	switch (opcode << 3 | (modrm >> 3 & 7)) {
 	PACKED_SHIFTS(SHIFT_ROW)
 	default:
-		return NULL;
+		return UNDEFINED;
 	}
 }
 
-slow_insn *
+struct forms
 mmx_lookup(uint32_t opcode, uint8_t modrm)
 {
 	const bool reg = modrm_is_register(modrm);
@@ -297,21 +297,21 @@ mmx_lookup(uint32_t opcode, uint8_t modrm)
 	ROW(60, punpcklbw)
 	ROW(61, punpcklwd)
 	ROW(62, punpckldq)
-	case 0x6e: return reg ? movd_load_r : movd_load_m;
-	case 0x6f: return reg ? movq_load_r : movq_load_m;
-	case 0x70: return reg ? pshufw_r : pshufw_m;
+	case 0x6e: return SLOW_FORM(reg ? movd_load_r : movd_load_m);
+	case 0x6f: return SLOW_FORM(reg ? movq_load_r : movq_load_m);
+	case 0x70: return SLOW_FORM(reg ? pshufw_r : pshufw_m);
 	case 0x71:
 	case 0x72:
 	case 0x73: return shift_lookup(opcode, modrm);
-	case 0x77: return emms;
-	case 0x7e: return reg ? movd_store_r : movd_store_m;
-	case 0x7f: return reg ? movq_store_r : movq_store_m;
-	case 0xc4: return reg ? pinsrw_r : pinsrw_m;
-	case 0xc5: return reg ? pextrw : NULL;
-	case 0xd7: return reg ? pmovmskb : NULL;
-	case 0xe7: return reg ? NULL : movq_store_m;	/* MOVNTQ */
-	case 0xf7: return reg ? maskmovq : NULL;
-	default: return NULL;
+	case 0x77: return SLOW_FORM(emms);
+	case 0x7e: return SLOW_FORM(reg ? movd_store_r : movd_store_m);
+	case 0x7f: return SLOW_FORM(reg ? movq_store_r : movq_store_m);
+	case 0xc4: return SLOW_FORM(reg ? pinsrw_r : pinsrw_m);
+	case 0xc5: return reg ? SLOW_FORM(pextrw) : UNDEFINED;
+	case 0xd7: return reg ? SLOW_FORM(pmovmskb) : UNDEFINED;
+	case 0xe7: return reg ? UNDEFINED : SLOW_FORM(movq_store_m);	/* MOVNTQ */
+	case 0xf7: return reg ? SLOW_FORM(maskmovq) : UNDEFINED;
+	default: return UNDEFINED;
 	}
 }
 

@@ -83,8 +83,8 @@ sse_run_checked(struct engine *e, core_fn *core, union xmm *d, const union xmm *
 #define ARITHMETIC(name, tiny_ps, tiny_ss, tiny_pd, tiny_sd)				\
 	CORE_PS(name##ps) BINARY(name##ps, source16, tiny_ps)				\
 	CORE_PS(name##pd) BINARY(name##pd, source16, tiny_pd)				\
-	CORE_SCALAR(name##ss, "movss", d) BINARY(name##ss, source4, tiny_ss)		\
-	CORE_SCALAR(name##sd, "movsd", q) BINARY(name##sd, source8, tiny_sd)
+	CORE_SCALAR(name##ss, d) BINARY(name##ss, source4, tiny_ss)		\
+	CORE_SCALAR(name##sd, q) BINARY(name##sd, source8, tiny_sd)
 #define CAN_BE_TINY(name) ARITHMETIC(name, TINY_PS, TINY_SS, TINY_PD, TINY_SD)
 #define NEVER_TINY(name) ARITHMETIC(name, TINY_NONE, TINY_NONE, TINY_NONE, TINY_NONE)
 
@@ -99,49 +99,34 @@ NEVER_TINY(sqrt)
 /* RCP and RSQRT raise nothing. */
 CORE_PS(rcpps) BINARY(rcpps, source16, TINY_NONE)
 CORE_PS(rsqrtps) BINARY(rsqrtps, source16, TINY_NONE)
-CORE_SCALAR(rcpss, "movss", d) BINARY(rcpss, source4, TINY_NONE)
-CORE_SCALAR(rsqrtss, "movss", d) BINARY(rsqrtss, source4, TINY_NONE)
+CORE_SCALAR(rcpss, d) BINARY(rcpss, source4, TINY_NONE)
+CORE_SCALAR(rsqrtss, d) BINARY(rsqrtss, source4, TINY_NONE)
 
 /* ---- CMPccPS and its like: the predicate is in the immediate's low three bits ---------------------- */
 
 #define COMPARE_CORES(kind, CORE)							\
 	CORE(cmpeq##kind) CORE(cmplt##kind) CORE(cmple##kind) CORE(cmpunord##kind)	\
 	CORE(cmpneq##kind) CORE(cmpnlt##kind) CORE(cmpnle##kind) CORE(cmpord##kind)
-#define CORE_SS(name) CORE_SCALAR(name, "movss", d)
-#define CORE_SD(name) CORE_SCALAR(name, "movsd", q)
+#define CORE_SS(name) CORE_SCALAR(name, d)
+#define CORE_SD(name) CORE_SCALAR(name, q)
+
+#define PREDICATES(kind, RUN)								\
+	switch (op->imm & 7) {								\
+	case 0: RUN(x_cmpeq##kind); break;						\
+	case 1: RUN(x_cmplt##kind); break;						\
+	case 2: RUN(x_cmple##kind); break;						\
+	case 3: RUN(x_cmpunord##kind); break;						\
+	case 4: RUN(x_cmpneq##kind); break;						\
+	case 5: RUN(x_cmpnlt##kind); break;						\
+	case 6: RUN(x_cmpnle##kind); break;						\
+	default: RUN(x_cmpord##kind); break;						\
+	}
+#define RUN_SLOW(core) run(e, core, sse_reg(e, op), s, TINY_NONE)
+#define RUN_FAST(core) core(FAST_REG, s)
 
 #define COMPARE(kind, source, CORE)							\
-COMPARE_CORES(kind, CORE)								\
-static void										\
-compare_##kind(struct engine *e, const struct op *op, const union xmm *s)		\
-{											\
-	union xmm *d = sse_reg(e, op);							\
-											\
-	switch (op->imm & 7) {								\
-	case 0: run(e, x_cmpeq##kind, d, s, TINY_NONE); break;				\
-	case 1: run(e, x_cmplt##kind, d, s, TINY_NONE); break;				\
-	case 2: run(e, x_cmple##kind, d, s, TINY_NONE); break;				\
-	case 3: run(e, x_cmpunord##kind, d, s, TINY_NONE); break;			\
-	case 4: run(e, x_cmpneq##kind, d, s, TINY_NONE); break;				\
-	case 5: run(e, x_cmpnlt##kind, d, s, TINY_NONE); break;				\
-	case 6: run(e, x_cmpnle##kind, d, s, TINY_NONE); break;				\
-	default: run(e, x_cmpord##kind, d, s, TINY_NONE); break;			\
-	}										\
-}											\
-static void										\
-r_cmp##kind(struct engine *e, const struct op *op)					\
-{											\
-	sse_begin(e);									\
-	compare_##kind(e, op, sse_rm(e, op));						\
-}											\
-static void										\
-m_cmp##kind(struct engine *e, const struct op *op)					\
-{											\
-	union xmm buffer;								\
-											\
-	sse_begin(e);									\
-	compare_##kind(e, op, source(e, op, &buffer));					\
-}
+	COMPARE_CORES(kind, CORE)							\
+	INSTRUCTION(cmp##kind, source, PREDICATES(kind, RUN_SLOW), PREDICATES(kind, RUN_FAST))
 
 COMPARE(ps, source16, CORE_PS)
 COMPARE(pd, source16, CORE_PS)
@@ -150,19 +135,21 @@ COMPARE(sd, source8, CORE_SD)
 
 /* ---- COMIS, UCOMIS: d comes in as the register and goes out as EFLAGS ------------------------------- */
 
-#define CORE_FLAGS(name, move, lane)							\
-static inline void									\
-x_##name(union xmm *d, const union xmm *s)						\
+#define FLAGS(name, move, lane, source)							\
+static inline uint32_t									\
+compare_##name(const union xmm *d, const union xmm *s)					\
 {											\
 	uint32_t z, p, c;								\
 											\
 	__asm__ volatile(move " %3, %%xmm0\n\t" #name " %4, %%xmm0"			\
 	    : "=@ccz"(z), "=@ccp"(p), "=@ccc"(c) : "m"(d->lane[0]), "m"(s->lane[0]) : "xmm0");	\
-	d->d[0] = c | p << 2 | z << 6;							\
-}
-
-#define FLAGS(name, move, lane, source)							\
-CORE_FLAGS(name, move, lane)								\
+	return c | p << 2 | z << 6;							\
+}											\
+static inline void									\
+x_##name(union xmm *d, const union xmm *s)						\
+{											\
+	d->d[0] = compare_##name(d, s);							\
+}											\
 static inline void									\
 flags_##name(struct engine *e, const struct op *op, const union xmm *s)			\
 {											\
@@ -171,29 +158,77 @@ flags_##name(struct engine *e, const struct op *op, const union xmm *s)			\
 	run(e, x_##name, &io, s, TINY_NONE);						\
 	lf_put(e, io.d[0]);								\
 }											\
-static void										\
-r_##name(struct engine *e, const struct op *op)						\
-{											\
-	sse_begin(e);									\
-	flags_##name(e, op, sse_rm(e, op));						\
-}											\
-static void										\
-m_##name(struct engine *e, const struct op *op)						\
-{											\
-	union xmm buffer;								\
-											\
-	sse_begin(e);									\
-	flags_##name(e, op, source(e, op, &buffer));					\
-}
+INSTRUCTION(name, source, flags_##name(e, op, s), lf_put(e, compare_##name(FAST_REG, s)))
 
 FLAGS(comiss, "movss", d, source4)
 FLAGS(ucomiss, "movss", d, source4)
 FLAGS(comisd, "movsd", q, source8)
 FLAGS(ucomisd, "movsd", q, source8)
 
+/* ---- pairs ---------------------------------------------------------------------------------------- */
+
+/*
+ * Instructions that compilers put behind one another and where the second, on registers, uses what the
+ * first has made: the value need not go by way of memory.  Behind F4 the second cannot fault; when the
+ * first is not for a fast handler, it falls back alone, and the second runs by its own handler.
+ */
+/* A product, and a sum or difference of it. */
+#define PRODUCT(mul, add, source)							\
+static inline void									\
+x_##mul##_##add(union xmm *d, union xmm *sum, const union xmm *s)			\
+{											\
+	__asm__ volatile("movups %0, %%xmm0\n\t" #mul " %2, %%xmm0\n\tmovups %%xmm0, %0\n\t"	\
+	    "movups %1, %%xmm1\n\t" #add " %%xmm0, %%xmm1\n\tmovups %%xmm1, %1"		\
+	    : "+m"(*d), "+m"(*sum) : "m"(*s) : "xmm0", "xmm1");				\
+}											\
+static H(hr_##mul##_##add)								\
+{											\
+	SSE_FAST;									\
+	x_##mul##_##add(FAST_REG, XMM_AT(op[1].xmm_reg), FAST_RM);			\
+	NEXT_BUT_ONE;									\
+}											\
+static H(hb_##mul##_##add)								\
+{											\
+	PRODUCT_MEMORY(mul, add, source, EA_b(128, 0));					\
+}											\
+static H(hf_##mul##_##add)								\
+{											\
+	PRODUCT_MEMORY(mul, add, source, EA_f(128, 0));					\
+}
+#define PRODUCT_MEMORY(mul, add, source, linear)					\
+	const union xmm *s = fast_##source(linear);					\
+											\
+	if (unlikely(s == NULL))						\
+		return h_slow(v, op, e);						\
+	x_##mul##_##add(FAST_REG, XMM_AT(op[1].xmm_reg), s);				\
+	NEXT_BUT_ONE
+
+#define PRODUCTS(X)									\
+	X(mulps, addps, source16) X(mulpd, addpd, source16) X(mulss, addss, source4) X(mulsd, addsd, source8)	\
+	X(mulps, subps, source16) X(mulpd, subpd, source16) X(mulss, subss, source4) X(mulsd, subsd, source8)
+
+PRODUCTS(PRODUCT)
+
+handler *
+simd_pair(const struct op *first, const struct op *second)
+{
+#define ROW(mul, add, source)								\
+	{ hr_##mul, hr_##add, hr_##mul##_##add }, { hb_##mul, hr_##add, hb_##mul##_##add },	\
+	{ hf_##mul, hr_##add, hf_##mul##_##add },
+	static const struct { handler *first, *second, *both; } pairs[] = { PRODUCTS(ROW) };
+#undef ROW
+
+	if (second->xmm_rm != first->xmm_reg)
+		return NULL;
+	for (uint32_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++)
+		if (pairs[i].first == first->fn && pairs[i].second == second->fn)
+			return pairs[i].both;
+	return sse_move_pair(first, second);
+}
+
 /* ---- the map -------------------------------------------------------------------------------------- */
 
-static slow_insn *
+static struct forms
 sse_float_lookup(uint32_t opcode, uint32_t prefix, uint8_t modrm)
 {
 #define ROW(code, name)									\
@@ -219,38 +254,38 @@ sse_float_lookup(uint32_t opcode, uint32_t prefix, uint8_t modrm)
 	case 0x662e: return PICK(ucomisd);
 	case 0x2f: return PICK(comiss);
 	case 0x662f: return PICK(comisd);
-	default: return NULL;
+	default: return UNDEFINED;
 	}
 #undef ROW
 }
 
-slow_insn *
+struct forms
 simd_lookup(uint32_t opcode, uint32_t prefix, uint8_t modrm)
 {
-	slow_insn *found = NULL;
+	struct forms found = UNDEFINED;
 
 	if (prefix == 0)
 		found = mmx_lookup(opcode, modrm);
 	else if (prefix == 0x66)
 		found = sse_int_lookup(opcode, modrm);
-	if (found == NULL)
+	if (found.slow == NULL)
 		found = sse_move_lookup(opcode, prefix, modrm);
-	if (found == NULL)
+	if (found.slow == NULL)
 		found = sse_float_lookup(opcode, prefix, modrm);
-	if (found == NULL)
+	if (found.slow == NULL)
 		found = sse_convert_lookup(opcode, prefix, modrm);
 	return found;
 }
 
 #else
 
-slow_insn *
+struct forms
 simd_lookup(uint32_t opcode, uint32_t prefix, uint8_t modrm)
 {
 	(void)opcode;
 	(void)prefix;
 	(void)modrm;
-	return NULL;
+	return UNDEFINED;
 }
 
 #endif

@@ -26,14 +26,16 @@ x_##name(union xmm *d, const union xmm *s)						\
 
 CONVERT(cvtps2pd, "movq", "movups", source8, TINY_NONE)
 CONVERT(cvtpd2ps, "movups", "movups", source16, TINY_PS)
-CONVERT(cvtss2sd, "movss", "movsd", source4, TINY_NONE)
-CONVERT(cvtsd2ss, "movq", "movss", source8, TINY_SS)
 CONVERT(cvtdq2ps, "movups", "movups", source16, TINY_NONE)
 CONVERT(cvtps2dq, "movups", "movups", source16, TINY_NONE)
 CONVERT(cvttps2dq, "movups", "movups", source16, TINY_NONE)
 CONVERT(cvtdq2pd, "movq", "movups", source8, TINY_NONE)
 CONVERT(cvtpd2dq, "movups", "movups", source16, TINY_NONE)
 CONVERT(cvttpd2dq, "movups", "movups", source16, TINY_NONE)
+
+/* The rest of the register stays. */
+CORE_SCALAR(cvtss2sd, d) BINARY(cvtss2sd, source4, TINY_NONE)
+CORE_SCALAR(cvtsd2ss, q) BINARY(cvtsd2ss, source8, TINY_SS)
 
 /* ---- MMX to XMM ---------------------------------------------------------------------------- */
 
@@ -55,7 +57,7 @@ r_##name(struct engine *e, const struct op *op)						\
 static void										\
 m_##name(struct engine *e, const struct op *op)						\
 {											\
-	union xmm buffer;								\
+	union xmm buffer __attribute__((aligned(16)));								\
 	const union xmm *s;								\
 											\
 	sse_begin(e);									\
@@ -88,7 +90,7 @@ r_##name(struct engine *e, const struct op *op)						\
 static void										\
 m_##name(struct engine *e, const struct op *op)						\
 {											\
-	union xmm buffer, result = { .q = { 0, 0 } };					\
+	union xmm buffer __attribute__((aligned(16))), result = { .q = { 0, 0 } };					\
 	const union xmm *s;								\
 											\
 	sse_begin(e);									\
@@ -107,35 +109,13 @@ TO_MMX(cvttpd2pi, source16)
 /* ---- general registers ------------------------------------------------------------------------ */
 
 /* From r/m32. */
-#define FROM_INTEGER(name, store, lane)							\
-static inline void									\
-x_##name(union xmm *d, const union xmm *s)						\
-{											\
-	__asm__ volatile(#name "l %1, %%xmm0\n\t" store " %%xmm0, %0"			\
-	    : "=m"(d->lane[0]) : "m"(s->d[0]) : "xmm0");				\
-}											\
-static void										\
-r_##name(struct engine *e, const struct op *op)						\
-{											\
-	union xmm s;									\
-											\
-	sse_begin(e);									\
-	s.d[0] = e->v->r[op->rm];							\
-	run(e, x_##name, sse_reg(e, op), &s, TINY_NONE);				\
-}											\
-static void										\
-m_##name(struct engine *e, const struct op *op)						\
-{											\
-	union xmm buffer;								\
-	const union xmm *s;								\
-											\
-	sse_begin(e);									\
-	s = source4(e, op, &buffer);							\
-	run(e, x_##name, sse_reg(e, op), s, TINY_NONE);					\
-}
+#define FROM_INTEGER(name)								\
+	CORE_LOW(name, #name "l", d)							\
+	INSTRUCTION_FROM(name, source4, GENERAL(e->v, op->rm), GENERAL(v, op->rm),	\
+	    run(e, x_##name, sse_reg(e, op), s, TINY_NONE), x_##name(FAST_REG, s))
 
-FROM_INTEGER(cvtsi2ss, "movss", d)
-FROM_INTEGER(cvtsi2sd, "movsd", q)
+FROM_INTEGER(cvtsi2ss)
+FROM_INTEGER(cvtsi2sd)
 
 /* To r32. */
 #define TO_INTEGER(name, source, lane)							\
@@ -144,26 +124,15 @@ x_##name(union xmm *d, const union xmm *s)						\
 {											\
 	__asm__ volatile(#name " %1, %0" : "=r"(d->d[0]) : "m"(s->lane[0]));		\
 }											\
-static void										\
-r_##name(struct engine *e, const struct op *op)						\
+static inline void									\
+integer_##name(struct engine *e, const struct op *op, const union xmm *s)		\
 {											\
 	union xmm result = { .q = { 0, 0 } };						\
 											\
-	sse_begin(e);									\
-	run(e, x_##name, &result, sse_rm(e, op), TINY_NONE);				\
-	e->v->r[op->reg] = result.d[0];							\
-}											\
-static void										\
-m_##name(struct engine *e, const struct op *op)						\
-{											\
-	union xmm buffer, result = { .q = { 0, 0 } };					\
-	const union xmm *s;								\
-											\
-	sse_begin(e);									\
-	s = source(e, op, &buffer);							\
 	run(e, x_##name, &result, s, TINY_NONE);					\
 	e->v->r[op->reg] = result.d[0];							\
-}
+}											\
+INSTRUCTION(name, source, integer_##name(e, op, s), x_##name(GENERAL(v, op->reg), s))
 
 TO_INTEGER(cvtss2si, source4, d)
 TO_INTEGER(cvttss2si, source4, d)
@@ -172,20 +141,20 @@ TO_INTEGER(cvttsd2si, source8, q)
 
 /* ---- the map ------------------------------------------------------------------------------------ */
 
-slow_insn *
+struct forms
 sse_convert_lookup(uint32_t opcode, uint32_t prefix, uint8_t modrm)
 {
 	switch (prefix << 8 | opcode) {
-	case 0x2a: return PICK(cvtpi2ps);
-	case 0x662a: return PICK(cvtpi2pd);
+	case 0x2a: return PICK_SLOW(cvtpi2ps);
+	case 0x662a: return PICK_SLOW(cvtpi2pd);
 	case 0xf32a: return PICK(cvtsi2ss);
 	case 0xf22a: return PICK(cvtsi2sd);
-	case 0x2c: return PICK(cvttps2pi);
-	case 0x662c: return PICK(cvttpd2pi);
+	case 0x2c: return PICK_SLOW(cvttps2pi);
+	case 0x662c: return PICK_SLOW(cvttpd2pi);
 	case 0xf32c: return PICK(cvttss2si);
 	case 0xf22c: return PICK(cvttsd2si);
-	case 0x2d: return PICK(cvtps2pi);
-	case 0x662d: return PICK(cvtpd2pi);
+	case 0x2d: return PICK_SLOW(cvtps2pi);
+	case 0x662d: return PICK_SLOW(cvtpd2pi);
 	case 0xf32d: return PICK(cvtss2si);
 	case 0xf22d: return PICK(cvtsd2si);
 	case 0x5a: return PICK(cvtps2pd);
@@ -198,7 +167,7 @@ sse_convert_lookup(uint32_t opcode, uint32_t prefix, uint8_t modrm)
 	case 0xf3e6: return PICK(cvtdq2pd);
 	case 0x66e6: return PICK(cvttpd2dq);
 	case 0xf2e6: return PICK(cvtpd2dq);
-	default: return NULL;
+	default: return UNDEFINED;
 	}
 }
 

@@ -7,186 +7,96 @@
  *
  * Source: Intel SDM volume 1, 10.4 and 11.4; volume 2, A.3.
  */
-#include "fpu.h"
+#include "sse_core.h"
 
 #if defined(__x86_64__)
 
-/* ---- 16 bytes ----------------------------------------------------------------------------- */
-
-static void
-mov128_r(struct engine *e, const struct op *op)
+static inline void
+x_mov128(union xmm *d, const union xmm *s)
 {
-	sse_begin(e);
-	*sse_reg(e, op) = *sse_rm(e, op);
+	*d = *s;
 }
 
-static void
-mov128_store_r(struct engine *e, const struct op *op)
+/* The low 4 or 8 bytes, to memory. */
+static inline void
+x_store4(union xmm *to, const union xmm *s)
 {
-	sse_begin(e);
-	*sse_rm(e, op) = *sse_reg(e, op);
+	to->d[0] = s->d[0];
 }
 
-static void
-mova_load(struct engine *e, const struct op *op)
+static inline void
+x_store8(union xmm *to, const union xmm *s)
 {
-	union xmm buffer;
-
-	sse_begin(e);
-	*sse_reg(e, op) = *(const union xmm *)sse_source(e, op, &buffer);
+	to->q[0] = s->q[0];
 }
 
-static void
-mova_store(struct engine *e, const struct op *op)
+static inline void
+x_movhp_store(union xmm *to, const union xmm *s)
 {
-	sse_begin(e);
-	sse_store(e, op, sse_reg(e, op));
+	to->q[0] = s->q[1];
 }
 
-static void
-movu_load(struct engine *e, const struct op *op)
-{
-	sse_begin(e);
-	ld128(e, op, operand_linear(e, op, operand_offset(e, op), 16, 0), sse_reg(e, op));
-}
+#define x_mova x_mov128
+#define x_movu x_mov128
+PLAIN(mova, source16)
+PLAIN(movu, source16u)
 
-static void
-movu_store(struct engine *e, const struct op *op)
-{
-	sse_begin(e);
-	st128(e, op, operand_linear(e, op, operand_offset(e, op), 16, PF_W), sse_reg(e, op));
-}
-
-/* ---- 4 and 8 bytes -------------------------------------------------------------------------- */
-
-static uint64_t
-source64(struct engine *e, const struct op *op)
-{
-	return ld64(e, op, operand_linear(e, op, operand_offset(e, op), 8, 0));
-}
-
-static void
-store64(struct engine *e, const struct op *op, uint64_t value)
-{
-	st64(e, op, operand_linear(e, op, operand_offset(e, op), 8, PF_W), value);
-}
+#define x_mova_store x_mov128
+#define x_movu_store x_mov128
+TO_MEMORY(mova_store, 16, fast_dest16, true)
+TO_MEMORY(movu_store, 16, fast_dest16u, false)
+TO_MEMORY(store4, 4, fast_dest4, false)
+TO_MEMORY(store8, 8, fast_dest8, false)	/* MOVSD, MOVLPS, MOVLPD */
+TO_MEMORY(movhp_store, 8, fast_dest8, false)
 
 /* MOVSS, MOVSD between registers keep the rest; from memory they clear it. */
-static void
-movss_r(struct engine *e, const struct op *op)
-{
-	sse_begin(e);
-	sse_reg(e, op)->d[0] = sse_rm(e, op)->d[0];
+#define CORE_MERGE(name, insn)								\
+static inline void									\
+x_##name(union xmm *d, const union xmm *s)						\
+{											\
+	__asm__ volatile("movups %0, %%xmm0\n\tmovups %1, %%xmm1\n\t" insn		\
+	    " %%xmm1, %%xmm0\n\tmovups %%xmm0, %0" : "+m"(*d) : "m"(*s) : "xmm0", "xmm1");	\
 }
 
-static void
-movss_load(struct engine *e, const struct op *op)
-{
-	uint32_t x;
+CORE_MERGE(movss, "movss") CORE_MERGE(movsd, "movsd") CORE_MERGE(movhlps, "movhlps") CORE_MERGE(movlhps, "movlhps")
+CORE_LOAD(movss_load, "movss", d)
+CORE_LOAD(movq_load, "movq", q)		/* MOVSD from memory, and MOVQ */
+CORE_LOW(movlp_load, "movlps", q)
+CORE_LOW(movhp_load, "movhps", q)
 
-	sse_begin(e);
-	x = ld32(e, op, operand_linear(e, op, operand_offset(e, op), 4, 0));
-	sse_reg(e, op)->q[0] = x;
-	sse_reg(e, op)->q[1] = 0;
+/* To the register that ModRM.reg or, for the store forms of the opcode, r/m names. */
+#define BETWEEN(name)									\
+static void										\
+r_##name(struct engine *e, const struct op *op)						\
+{											\
+	sse_begin(e);									\
+	x_##name(sse_reg(e, op), sse_rm(e, op));					\
+}											\
+static H(hr_##name)									\
+{											\
+	SSE_FAST;									\
+	x_##name(FAST_REG, FAST_RM);				\
+	NEXT;										\
 }
-
-static void
-movss_store_r(struct engine *e, const struct op *op)
-{
-	sse_begin(e);
-	sse_rm(e, op)->d[0] = sse_reg(e, op)->d[0];
+#define BACK(name)									\
+static void										\
+r_##name##_back(struct engine *e, const struct op *op)					\
+{											\
+	sse_begin(e);									\
+	x_##name(sse_rm(e, op), sse_reg(e, op));					\
+}											\
+static H(hr_##name##_back)								\
+{											\
+	SSE_FAST;									\
+	x_##name(FAST_RM, FAST_REG);				\
+	NEXT;										\
 }
+#define LOADED(name, source)								\
+	FROM_MEMORY(name, source, x_##name(sse_reg(e, op), s), x_##name(FAST_REG, s))
 
-static void
-movss_store(struct engine *e, const struct op *op)
-{
-	sse_begin(e);
-	st32(e, op, operand_linear(e, op, operand_offset(e, op), 4, PF_W), sse_reg(e, op)->d[0]);
-}
-
-static void
-movsd_r(struct engine *e, const struct op *op)
-{
-	sse_begin(e);
-	sse_reg(e, op)->q[0] = sse_rm(e, op)->q[0];
-}
-
-/* Also MOVQ xmm, m64. */
-static void
-movsd_load(struct engine *e, const struct op *op)
-{
-	uint64_t x;
-
-	sse_begin(e);
-	x = source64(e, op);
-	sse_reg(e, op)->q[0] = x;
-	sse_reg(e, op)->q[1] = 0;
-}
-
-static void
-movsd_store_r(struct engine *e, const struct op *op)
-{
-	sse_begin(e);
-	sse_rm(e, op)->q[0] = sse_reg(e, op)->q[0];
-}
-
-/* MOVSD, MOVLPS, MOVLPD to memory. */
-static void
-movlp_store(struct engine *e, const struct op *op)
-{
-	sse_begin(e);
-	store64(e, op, sse_reg(e, op)->q[0]);
-}
-
-static void
-movhp_store(struct engine *e, const struct op *op)
-{
-	sse_begin(e);
-	store64(e, op, sse_reg(e, op)->q[1]);
-}
-
-static void
-movlp_load(struct engine *e, const struct op *op)
-{
-	uint64_t x;
-
-	sse_begin(e);
-	x = source64(e, op);
-	sse_reg(e, op)->q[0] = x;
-}
-
-static void
-movhp_load(struct engine *e, const struct op *op)
-{
-	uint64_t x;
-
-	sse_begin(e);
-	x = source64(e, op);
-	sse_reg(e, op)->q[1] = x;
-}
-
-static void
-movhlps(struct engine *e, const struct op *op)
-{
-	sse_begin(e);
-	sse_reg(e, op)->q[0] = sse_rm(e, op)->q[1];
-}
-
-static void
-movlhps(struct engine *e, const struct op *op)
-{
-	sse_begin(e);
-	sse_reg(e, op)->q[1] = sse_rm(e, op)->q[0];
-}
-
-/* MOVQ xmm, xmm. */
-static void
-movq_r(struct engine *e, const struct op *op)
-{
-	sse_begin(e);
-	sse_reg(e, op)->q[0] = sse_rm(e, op)->q[0];
-	sse_reg(e, op)->q[1] = 0;
-}
+BETWEEN(movss) BETWEEN(movsd) BETWEEN(movhlps) BETWEEN(movlhps) BETWEEN(movq_load)
+BACK(mov128) BACK(movss) BACK(movsd)
+LOADED(movss_load, source4) LOADED(movq_load, source8) LOADED(movlp_load, source8) LOADED(movhp_load, source8)
 
 /* ---- between MMX and XMM ------------------------------------------------------------------- */
 
@@ -211,92 +121,101 @@ movdq2q(struct engine *e, const struct op *op)
 
 /* ---- logic and interleaving ------------------------------------------------------------------ */
 
-#define EXECUTE(insn, d, s) __asm__ volatile("movups %0, %%xmm0\n\tmovups %1, %%xmm1\n\t" insn		\
-	" %%xmm1, %%xmm0\n\tmovups %%xmm0, %0" : "+m"(*(d)) : "m"(*(s)) : "xmm0", "xmm1")
+#define LOGIC(name) CORE_PS(name) PLAIN(name, source16)
 
-#define BINARY(name)									\
-static void										\
-r_##name(struct engine *e, const struct op *op)						\
+LOGIC(andps) LOGIC(andnps) LOGIC(orps) LOGIC(xorps)
+LOGIC(unpcklps) LOGIC(unpckhps) LOGIC(unpcklpd) LOGIC(unpckhpd)
+
+/* ---- pairs: an element loaded and copied to all places ------------------------------------------ */
+
+#define SPLAT(name, load, copy, lane, source)						\
+static inline void									\
+x_##name(union xmm *d, const union xmm *s)						\
 {											\
-	sse_begin(e);									\
-	EXECUTE(#name, sse_reg(e, op), sse_rm(e, op));					\
+	__asm__ volatile(load " %1, %%xmm0\n\t" copy " %%xmm0, %%xmm0\n\tmovups %%xmm0, %0"	\
+	    : "=m"(*d) : "m"(s->lane[0]) : "xmm0");				\
 }											\
-static void										\
-m_##name(struct engine *e, const struct op *op)						\
+static H(hb_##name)									\
 {											\
-	union xmm buffer;								\
-	const union xmm *s;								\
+	const union xmm *s = fast_##source(EA_b(64, 0));				\
 											\
-	sse_begin(e);									\
-	s = sse_source(e, op, &buffer);							\
-	EXECUTE(#name, sse_reg(e, op), s);						\
+	SPLAT_FROM(name);								\
+}											\
+static H(hf_##name)									\
+{											\
+	const union xmm *s = fast_##source(EA_f(64, 0));				\
+											\
+	SPLAT_FROM(name);								\
 }
-
-BINARY(andps) BINARY(andnps) BINARY(orps) BINARY(xorps)
-BINARY(unpcklps) BINARY(unpckhps) BINARY(unpcklpd) BINARY(unpckhpd)
+#define SPLAT_FROM(name)								\
+	if (unlikely(s == NULL))						\
+		return h_slow(v, op, e);						\
+	x_##name(FAST_REG, s);								\
+	NEXT_BUT_ONE
 
 /* ---- elements selected by an immediate -------------------------------------------------------- */
 
-static void
-shufps(union xmm *d, const union xmm *s, uint32_t order)
+static inline void
+x_shufps(union xmm *d, const union xmm *s, uint32_t order)
 {
-	const union xmm a = *d, b = *s;
-
-	d->d[0] = a.d[order & 3];
-	d->d[1] = a.d[order >> 2 & 3];
-	d->d[2] = b.d[order >> 4 & 3];
-	d->d[3] = b.d[order >> 6 & 3];
+	xmm_put(d, (dwords){ d->d[order & 3], d->d[order >> 2 & 3], s->d[order >> 4 & 3], s->d[order >> 6 & 3] });
 }
 
-static void
-shufpd(union xmm *d, const union xmm *s, uint32_t order)
+static inline void
+x_shufpd(union xmm *d, const union xmm *s, uint32_t order)
 {
-	const union xmm a = *d, b = *s;
-
-	d->q[0] = a.q[order & 1];
-	d->q[1] = b.q[order >> 1 & 1];
+	__asm__ volatile("movq %1, %%xmm0\n\tmovhps %2, %%xmm0\n\tmovups %%xmm0, %0"
+	    : "+m"(*d) : "m"(d->q[order & 1]), "m"(s->q[order >> 1 & 1]) : "xmm0");
 }
 
 /* PSHUFLW and PSHUFHW shuffle four words and copy the others. */
-static void
-shuffle_words(union xmm *d, const union xmm *from, uint32_t order, uint32_t first)
+static inline uint64_t
+shuffle_words(uint64_t s, uint32_t order)
 {
-	const union xmm s = *from;
+	uint64_t d = 0;
 
-	*d = s;
 	for (uint32_t i = 0; i < 4; i++)
-		d->w[first + i] = s.w[first + (order >> 2 * i & 3)];
+		d |= (s >> 16 * (order >> 2 * i & 3) & 0xffff) << 16 * i;
+	return d;
 }
 
-static void
-pshuflw(union xmm *d, const union xmm *s, uint32_t order)
+static inline void
+x_pshuflw(union xmm *d, const union xmm *s, uint32_t order)
 {
-	shuffle_words(d, s, order, 0);
+	const uint64_t q = shuffle_words(s->q[0], order);
+
+	xmm_put(d, (dwords){ (uint32_t)q, (uint32_t)(q >> 32), s->d[2], s->d[3] });
 }
 
-static void
-pshufhw(union xmm *d, const union xmm *s, uint32_t order)
+static inline void
+x_pshufhw(union xmm *d, const union xmm *s, uint32_t order)
 {
-	shuffle_words(d, s, order, 4);
+	const uint64_t q = shuffle_words(s->q[1], order);
+
+	xmm_put(d, (dwords){ s->d[0], s->d[1], (uint32_t)q, (uint32_t)(q >> 32) });
 }
 
 #define SHUFFLE(name)									\
-static void										\
-r_##name(struct engine *e, const struct op *op)						\
-{											\
-	sse_begin(e);									\
-	name(sse_reg(e, op), sse_rm(e, op), op->imm);					\
-}											\
-static void										\
-m_##name(struct engine *e, const struct op *op)						\
-{											\
-	union xmm buffer;								\
-											\
-	sse_begin(e);									\
-	name(sse_reg(e, op), sse_source(e, op, &buffer), op->imm);			\
-}
+	INSTRUCTION(name, source16, x_##name(sse_reg(e, op), s, op->imm), x_##name(FAST_REG, s, op->imm))
 
 SHUFFLE(shufps) SHUFFLE(shufpd) SHUFFLE(pshuflw) SHUFFLE(pshufhw)
+
+SPLAT(movsd_unpcklpd, "movsd", "unpcklpd", q, source8)
+SPLAT(movss_shufps, "movss", "shufps $0,", d, source4)
+
+handler *
+sse_move_pair(const struct op *first, const struct op *second)
+{
+	const bool based = first->index == R_ZERO;
+
+	if (second->xmm_reg != first->xmm_reg || second->xmm_rm != first->xmm_reg)
+		return NULL;
+	if (first->fn == (based ? hb_movq_load : hf_movq_load) && second->fn == hr_unpcklpd)
+		return based ? hb_movsd_unpcklpd : hf_movsd_unpcklpd;
+	if (first->fn == (based ? hb_movss_load : hf_movss_load) && second->fn == hr_shufps && second->imm == 0)
+		return based ? hb_movss_shufps : hf_movss_shufps;
+	return NULL;
+}
 
 static void
 movmskps(struct engine *e, const struct op *op)
@@ -364,57 +283,59 @@ movnti(struct engine *e, const struct op *op)
 
 /* ---- the map -------------------------------------------------------------------------------------- */
 
-static slow_insn *
+static struct forms
 group_15(uint32_t prefix, uint8_t modrm)
 {
 	const bool reg = modrm_is_register(modrm);
 
 	if (prefix != 0)
-		return NULL;
+		return UNDEFINED;
 	switch (modrm >> 3 & 7) {
-	case 0: return reg ? NULL : fx_save;
-	case 1: return reg ? NULL : fx_restore;
-	case 2: return reg ? NULL : ldmxcsr;
-	case 3: return reg ? NULL : stmxcsr;
-	case 5: return reg ? fence : NULL;
-	case 6: return reg ? fence : NULL;
-	case 7: return reg ? fence : clflush;
-	default: return NULL;
+	case 0: return reg ? UNDEFINED : SLOW_FORM(fx_save);
+	case 1: return reg ? UNDEFINED : SLOW_FORM(fx_restore);
+	case 2: return reg ? UNDEFINED : SLOW_FORM(ldmxcsr);
+	case 3: return reg ? UNDEFINED : SLOW_FORM(stmxcsr);
+	case 5: return reg ? SLOW_FORM(fence) : UNDEFINED;
+	case 6: return reg ? SLOW_FORM(fence) : UNDEFINED;
+	case 7: return SLOW_FORM(reg ? fence : clflush);
+	default: return UNDEFINED;
 	}
 }
 
 /* Forms without a prefix and with 66: PS and PD. */
-static slow_insn *
-packed(uint32_t opcode, bool pd, bool reg)
+static struct forms
+packed(uint32_t opcode, bool pd, uint8_t modrm)
 {
+	const bool reg = modrm_is_register(modrm);
+
 	switch (opcode) {
-	case 0x10: return reg ? mov128_r : movu_load;
-	case 0x11: return reg ? mov128_store_r : movu_store;
-	case 0x12: return reg ? (pd ? NULL : movhlps) : movlp_load;
-	case 0x13: return reg ? NULL : movlp_store;
-	case 0x14: return pd ? (reg ? r_unpcklpd : m_unpcklpd) : reg ? r_unpcklps : m_unpcklps;
-	case 0x15: return pd ? (reg ? r_unpckhpd : m_unpckhpd) : reg ? r_unpckhps : m_unpckhps;
-	case 0x16: return reg ? (pd ? NULL : movlhps) : movhp_load;
-	case 0x17: return reg ? NULL : movhp_store;
-	case 0x28: return reg ? mov128_r : mova_load;
-	case 0x29: return reg ? mov128_store_r : mova_store;
-	case 0x2b: return reg ? NULL : mova_store;
-	case 0x50: return !reg ? NULL : pd ? movmskpd : movmskps;
-	case 0x54: return reg ? r_andps : m_andps;
-	case 0x55: return reg ? r_andnps : m_andnps;
-	case 0x56: return reg ? r_orps : m_orps;
-	case 0x57: return reg ? r_xorps : m_xorps;
-	case 0xc6: return pd ? (reg ? r_shufpd : m_shufpd) : reg ? r_shufps : m_shufps;
+	case 0x10: return PICK(movu);
+	case 0x11: return reg ? REGISTER(mov128_back) : MEMORY(movu_store);
+	case 0x12: return reg ? (pd ? UNDEFINED : REGISTER(movhlps)) : MEMORY(movlp_load);
+	case 0x13: return reg ? UNDEFINED : MEMORY(store8);
+	case 0x14: return pd ? (PICK(unpcklpd)) : PICK(unpcklps);
+	case 0x15: return pd ? (PICK(unpckhpd)) : PICK(unpckhps);
+	case 0x16: return reg ? (pd ? UNDEFINED : REGISTER(movlhps)) : MEMORY(movhp_load);
+	case 0x17: return reg ? UNDEFINED : MEMORY(movhp_store);
+	case 0x28: return PICK(mova);
+	case 0x29: return reg ? REGISTER(mov128_back) : MEMORY(mova_store);
+	case 0x2b: return reg ? UNDEFINED : MEMORY(mova_store);
+	case 0x50: return !reg ? UNDEFINED : SLOW_FORM(pd ? movmskpd : movmskps);
+	case 0x54: return PICK(andps);
+	case 0x55: return PICK(andnps);
+	case 0x56: return PICK(orps);
+	case 0x57: return modrm_is_same(modrm) ? REG_FORM(r_xorps, h_xmm_zero) : PICK(xorps);
+	case 0xc6: return pd ? (PICK(shufpd)) : PICK(shufps);
 	/* The rest exist with 66 only; without it they are MMX's. */
-	case 0x6f: return !pd ? NULL : reg ? mov128_r : mova_load;
-	case 0x7f: return !pd ? NULL : reg ? mov128_store_r : mova_store;
-	case 0xe7: return !pd || reg ? NULL : mova_store;
-	case 0xc3: return pd || reg ? NULL : movnti;
-	default: return NULL;
+	case 0x6f: return pd ? PICK(mova) : UNDEFINED;
+	case 0x7f: return !pd ? UNDEFINED : reg ? REGISTER(mov128_back) : MEMORY(mova_store);
+	case 0xe7: return !pd || reg ? UNDEFINED : MEMORY(mova_store);
+	case 0xc3: return pd || reg ? UNDEFINED : SLOW_FORM(movnti);
+	default: return UNDEFINED;
 	}
 }
 
-slow_insn *
+struct forms
 sse_move_lookup(uint32_t opcode, uint32_t prefix, uint8_t modrm)
 {
 	const bool reg = modrm_is_register(modrm);
@@ -422,20 +343,20 @@ sse_move_lookup(uint32_t opcode, uint32_t prefix, uint8_t modrm)
 	if (opcode == 0xae)
 		return group_15(prefix, modrm);
 	if (prefix == 0 || prefix == 0x66)
-		return packed(opcode, prefix == 0x66, reg);
+		return packed(opcode, prefix == 0x66, modrm);
 	switch (prefix << 8 | opcode) {
-	case 0xf310: return reg ? movss_r : movss_load;
-	case 0xf311: return reg ? movss_store_r : movss_store;
-	case 0xf210: return reg ? movsd_r : movsd_load;
-	case 0xf211: return reg ? movsd_store_r : movlp_store;
-	case 0xf36f: return reg ? mov128_r : movu_load;
-	case 0xf37f: return reg ? mov128_store_r : movu_store;
-	case 0xf37e: return reg ? movq_r : movsd_load;
-	case 0xf3d6: return reg ? movq2dq : NULL;
-	case 0xf2d6: return reg ? movdq2q : NULL;
-	case 0xf370: return reg ? r_pshufhw : m_pshufhw;
-	case 0xf270: return reg ? r_pshuflw : m_pshuflw;
-	default: return NULL;
+	case 0xf310: return reg ? REGISTER(movss) : MEMORY(movss_load);
+	case 0xf311: return reg ? REGISTER(movss_back) : MEMORY(store4);
+	case 0xf210: return reg ? REGISTER(movsd) : MEMORY(movq_load);
+	case 0xf211: return reg ? REGISTER(movsd_back) : MEMORY(store8);
+	case 0xf36f: return PICK(movu);
+	case 0xf37f: return reg ? REGISTER(mov128_back) : MEMORY(movu_store);
+	case 0xf37e: return PICK(movq_load);
+	case 0xf3d6: return reg ? SLOW_FORM(movq2dq) : UNDEFINED;
+	case 0xf2d6: return reg ? SLOW_FORM(movdq2q) : UNDEFINED;
+	case 0xf370: return PICK(pshufhw);
+	case 0xf270: return PICK(pshuflw);
+	default: return UNDEFINED;
 	}
 }
 

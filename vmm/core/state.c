@@ -69,6 +69,7 @@ state_changed(struct engine *e)
 		e->tlb_cur = e->tlb[v->cpl == 3 ? VIEW_USER : VIEW_SUPERVISOR];
 	if (e->counted_cpl != v->cpl)
 		count_insns(e);
+	fpu_changed(e);
 	code_context_select(e);
 }
 
@@ -171,6 +172,8 @@ engine_init(void *arena, uint64_t arena_bytes, const struct engine_map *map, con
 
 	if (arena_bytes < RF_ARENA_MIN)
 		return -ERR_ARENA_FULL;
+	if ((uintptr_t)map->vcpu % 16)	/* SSE operands in v->fx */
+		return -ERR_BAD_STATE;
 	if (m->version != RF_MACHINE_VERSION || m->ram_pages * PAGE_SIZE > map->ram_bytes ||
 	    m->dev_pages * PAGE_SIZE > map->dev_bytes || m->slot_count > RF_SLOTS ||
 	    m->pmap + m->ram_pages * sizeof(uint64_t) > map->pages_bytes)
