@@ -11,17 +11,46 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-import harness
-import opcodes
-from harness import CASE, CODE_BASE, CODE_BYTES, DATA_BASE, DATA_BYTES, LDT, USER_CODE, USER_DATA, Cases
+from tests.conformance import harness, opcodes
+from tests.conformance.fpu_images import FX_POOL, fx_pool
+from tests.conformance.harness import (
+    CASE,
+    CODE_BASE,
+    CODE_BYTES,
+    DATA_BASE,
+    LDT,
+    USER_CODE,
+    USER_DATA,
+    Cases,
+)
 
 P66, P67, LOCK, REPNE, REP = 1, 2, 4, 8, 16
 SEGMENT_PREFIX = {0: 0x26, 1: 0x2E, 2: 0x36, 3: 0x3E, 4: 0x64, 5: 0x65}
 ES, CS, SS, DS, FS, GS = range(6)
-FX_POOL = 512
 MEMORY16 = ((3, 6), (3, 7), (5, 6), (5, 7), (6,), (7,), (5,), (3,))
 INTERESTING = [int(x) for x in harness.INTERESTING]
-SPOTS = (0, 1, 2, 4, 7, 8, 0xFFE, 0xFFF, 0x1000, 0x7FF0, 0x7FFE, 0x8000, 0x8FF8, 0x8FFF, 0x9000, 0x9FFC, 0xA000, 0xFFF0, 0xFFFC, 0xFFFF)
+SPOTS = (
+    0,
+    1,
+    2,
+    4,
+    7,
+    8,
+    0xFFE,
+    0xFFF,
+    0x1000,
+    0x7FF0,
+    0x7FFE,
+    0x8000,
+    0x8FF8,
+    0x8FFF,
+    0x9000,
+    0x9FFC,
+    0xA000,
+    0xFFF0,
+    0xFFFC,
+    0xFFFF,
+)
 DATA_SELECTORS = (USER_DATA, 0x07, 0x0F, 0x17, 0x1F, 0x27, 0x2F, 0x57, 0x67, 0x6F, 0, 0x23)
 STACK_SELECTORS = (USER_DATA, 0x07, 0x0F, 0x27, 0x1F, 0x67)
 CODE_SELECTORS = (USER_CODE, 0x2F, 0x37, 0x3F, 0x47)
@@ -52,6 +81,11 @@ class Insn:
         return self.modrm >> 3 & 7 if self.modrm >= 0 else -1
 
     @property
+    def form(self) -> tuple[bool, int, int, bool, int]:
+        """What decides whether it is defined, and what it does to flags."""
+        return self.two_byte, self.opcode, self.reg, self.memory, self.prefixes & (P66 | LOCK | REP | REPNE)
+
+    @property
     def simd_prefix(self) -> int:
         """F3, F2 or 66 as it selects an SSE form; 0."""
         return 0xF3 if self.prefixes & REP else 0xF2 if self.prefixes & REPNE else 0x66 if self.prefixes & P66 else 0
@@ -67,6 +101,10 @@ class Batch:
 
 class Generator:
     """Single-instruction cases."""
+
+    bases = BASES
+    sixteen_bit = SIXTEEN_BIT
+    far_jumps = True  # relative jumps may leave the code pages
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -125,10 +163,10 @@ class Generator:
         """A good stack pointer."""
         rnd = self.random
         at = rnd.randrange(0x100, 0x7F00) & (~3 if rnd.random() < 0.9 else ~0)
-        if selector == 0x1F or selector == 0x27:
+        if selector in {0x1F, 0x27}:  # expand-down
             at |= 0x8000 if selector == 0x1F else 0x4000
             at += 0x2000 if 0x8000 <= at < 0xA000 else 0
-        base = BASES.get(selector, 0)
+        base = self.bases.get(selector, 0)
         if base:
             return (DATA_BASE + at - base & 0xFFFFFFFF) | (rnd.getrandbits(16) << 16 if selector in {0x0F, 0x27} else 0)
         return DATA_BASE + at
@@ -166,7 +204,7 @@ class Generator:
         """Append the instruction's bytes and set registers so that it finds its operand."""
         rnd = self.random
         prefixes, segment = self.prefixes(two_byte, opcode)
-        wide = one.sel[CS] not in SIXTEEN_BIT
+        wide = one.sel[CS] not in self.sixteen_bit
         insn = Insn(two_byte, opcode, -1, prefixes, wide == bool(prefixes & P66), wide == bool(prefixes & P67), segment)
         one.insn = insn
         head = [b for bit, b in ((P66, 0x66), (P67, 0x67), (LOCK, 0xF0), (REPNE, 0xF2), (REP, 0xF3)) if prefixes & bit]
@@ -192,7 +230,9 @@ class Generator:
         rnd = self.random
         bits = rnd.getrandbits(16)
         prefixes = (P66 if bits & 3 == 0 else 0) | (P67 if bits & 0x1C == 0 else 0)
-        simd = two_byte and (opcode in range(0x10, 0x18) or opcode in range(0x28, 0x30) or opcode in range(0x50, 0x80) or opcode >= 0xC2)
+        simd = two_byte and (
+            opcode in range(0x10, 0x18) or opcode in range(0x28, 0x30) or opcode in range(0x50, 0x80) or opcode >= 0xC2
+        )
         if not two_byte and opcode in opcodes.STRINGS:
             prefixes |= (0, REP, REP, REPNE)[bits >> 6 & 3]
         elif simd:
@@ -210,7 +250,9 @@ class Generator:
         elif not one.insn.two_byte and one.insn.opcode == 0xC8:
             one.code.append(rnd.choice((0, 0, 1, 2, 3, 5, 31, 32, rnd.getrandbits(8))))
         else:
-            one.code.append(rnd.choice((rnd.getrandbits(8), rnd.getrandbits(8), rnd.choice(INTERESTING) & 0xFF, rnd.randrange(35))))
+            one.code.append(
+                rnd.choice((rnd.getrandbits(8), rnd.getrandbits(8), rnd.choice(INTERESTING) & 0xFF, rnd.randrange(35)))
+            )
 
     def operand_w(self, one: One) -> None:
         rnd = self.random
@@ -222,7 +264,7 @@ class Generator:
         opcode, two_byte = one.insn.opcode, one.insn.two_byte
         size = 2 if one.insn.operand16 else 4
         if (two_byte and 0x80 <= opcode < 0x90) or (not two_byte and opcode in {0xE8, 0xE9}):
-            far = rnd.getrandbits(4) == 0
+            far = self.far_jumps and rnd.getrandbits(4) == 0
             value = rnd.getrandbits(32) if far else rnd.choice((rnd.randrange(0, 0x800), -rnd.randrange(24, 0x800)))
         else:
             value = self.value()
@@ -245,7 +287,7 @@ class Generator:
     def aim(self, one: One, default: int, to: int | None = None) -> int:
         """An offset that reaches data memory through the segment that will be used."""
         segment = one.insn.segment if one.insn.segment >= 0 else default
-        base = BASES.get(one.sel[segment], 0)
+        base = self.bases.get(one.sel[segment], 0)
         return DATA_BASE + (self.spot() if to is None else to) - base & 0xFFFFFFFF
 
     # ---- ModRM -------------------------------------------------------------------------------------------------------
@@ -314,7 +356,9 @@ class Generator:
         if rnd.getrandbits(4) == 0:
             return None
         to = None
-        if not insn.two_byte and insn.opcode in {0xFF, 0xC4, 0xC5} or insn.two_byte and insn.opcode in {0xB2, 0xB4, 0xB5}:
+        if (not insn.two_byte and insn.opcode in {0xFF, 0xC4, 0xC5}) or (
+            insn.two_byte and insn.opcode in {0xB2, 0xB4, 0xB5}
+        ):
             if rnd.getrandbits(1):
                 to = (harness.FRAMES16 if insn.operand16 else harness.FRAMES32) + self.frame(insn)
         elif insn.two_byte and insn.opcode >= 0x10 and rnd.getrandbits(1):
@@ -340,13 +384,11 @@ class Generator:
                 one.r[1] = one.r[1] & ~mask | rnd.randrange(0, 60)
         elif opcode == 0xD7:
             one.r[3] = one.r[3] & ~mask | self.aim(one, DS) & mask
-        elif opcode == 0xC8 and rnd.getrandbits(3):
-            one.r[5] = self.pointer(one.sel[SS])
-        elif opcode == 0xC9 and rnd.getrandbits(3):
+        elif (opcode == 0xC8 and rnd.getrandbits(3)) or (opcode == 0xC9 and rnd.getrandbits(3)):
             one.r[5] = self.pointer(one.sel[SS])
         elif opcode in opcodes.FAR_RETURNS and rnd.getrandbits(2):
             at = (harness.FRAMES16 if one.insn.operand16 else harness.FRAMES32) + self.frame(one.insn)
-            one.r[4] = DATA_BASE + at - BASES.get(one.sel[SS], 0) & 0xFFFFFFFF
+            one.r[4] = DATA_BASE + at - self.bases.get(one.sel[SS], 0) & 0xFFFFFFFF
         elif opcode in range(0xE0, 0xE4) and rnd.getrandbits(1):
             one.r[1] = one.r[1] & ~mask | rnd.randrange(3)
 
@@ -360,10 +402,10 @@ class Generator:
             one.code_at = rnd.choice((0x1000, 0x2000, 0x3000)) - rnd.randrange(0, 16)
         else:
             one.code_at = rnd.randrange(0x900, 0x3000)
-        if one.sel[CS] == 0x47:     # its limit is 1FFFh: a case must start below it
+        if one.sel[CS] == 0x47:  # its limit is 1FFFh: a case must start below it
             one.code_at = 0x2000 - rnd.randrange(1, 16) if kind < 8 else 0x900 + one.code_at % 0x1600
         one.code = one.code[: CODE_BYTES - one.code_at]
-        one.eip = one.code_at + (0 if one.sel[CS] in BASES else CODE_BASE)
+        one.eip = one.code_at + (0 if one.sel[CS] in self.bases else CODE_BASE)
 
 
 class One:
@@ -384,56 +426,13 @@ def weighted_forms() -> list[tuple[bool, int]]:
     forms = []
     for opcode in range(256):
         if opcode not in opcodes.PREFIXES and opcode != 0x0F:
-            weight = 6 if 0xD8 <= opcode <= 0xDF else 3 if opcode in {0x80, 0x81, 0x83, 0xC1, 0xD1, 0xD3, 0xF6, 0xF7, 0xFF} else 2
+            weight = (
+                6
+                if 0xD8 <= opcode <= 0xDF
+                else 3
+                if opcode in {0x80, 0x81, 0x83, 0xC1, 0xD1, 0xD3, 0xF6, 0xF7, 0xFF}
+                else 2
+            )
             forms += [(False, opcode)] * weight
         forms += [(True, opcode)] * (2 if opcodes.TWO_BYTE[opcode] else 1)
     return forms
-
-
-# ---- x87 and SSE state -----------------------------------------------------------------------------------------------
-
-EXTENDED = (
-    "0000000000000000 0000", "0000000000000000 8000", "8000000000000000 3FFF", "8000000000000000 BFFF",
-    "8000000000000000 7FFF", "8000000000000000 FFFF", "C000000000000000 7FFF", "A000000000000000 7FFF",
-    "C000000000000000 FFFF", "0000000000000001 0000", "7FFFFFFFFFFFFFFF 0000", "8000000000000000 0000",
-    "8000000000000000 0001", "C90FDAA22168C235 4000", "FFFFFFFFFFFFFFFF 7FFE", "8000000000000000 401E",
-    "8000000000000000 C03E", "9502F90000000000 4020", "4000000000000000 3FFF", "0000000000000000 7FFF",
-    "FFFFFFFFFFFFFFFF 3FFE", "8000000000000000 3FC0", "FFFFFF0000000000 407E", "8000000000000000 3F6A",
-)  # fmt: skip
-CONTROL_WORDS = (0x37F,) * 8 + (0x27F, 0x07F, 0x77F, 0xB7F, 0xF7F, 0x37E, 0x33F, 0x300, 0x37B, 0x35F)
-MXCSRS = (0x1F80,) * 8 + (0x1F81, 0x9F80, 0x3F80, 0x5F80, 0x7F80, 0x1F00, 0x0000, 0xFFC0, 0x1FBF, 0x0F80)
-
-
-def fx_pool(rng: np.random.Generator) -> np.ndarray:
-    """FXSAVE images that FXRSTOR takes: every tag is consistent, no reserved bit is set."""
-    pool = np.zeros((FX_POOL, harness.FX_BYTES), dtype="u1")
-    constants = [bytes.fromhex(text.replace(" ", ""))for text in EXTENDED]
-    floats = harness.FLOAT_BITS
-    for image in pool:
-        image[0:2] = list(int(rng.choice(CONTROL_WORDS)).to_bytes(2, "little"))
-        status = int(rng.integers(0, 8)) << 11 | int(rng.integers(0, 1 << 16)) & 0x4700
-        pending = int(rng.integers(0, 64)) if rng.random() < 0.1 else 0
-        control = int(image[0]) & 0x3F
-        status |= pending | (0x8080 if pending & ~control else 0)
-        image[2:4] = list(status.to_bytes(2, "little"))
-        image[4] = int(rng.choice([0, 0xFF, 0xFF, rng.integers(0, 256), rng.integers(0, 256)]))
-        image[24:28] = list(int(rng.choice(MXCSRS)).to_bytes(4, "little"))
-        for register in range(8):
-            at = 32 + register * 16
-            kind = rng.random()
-            if kind < 0.5:
-                value = constants[int(rng.integers(0, len(constants)))]
-                image[at : at + 10] = list(value[7::-1] + value[:7:-1])
-            elif kind < 0.8:
-                exponent = int(rng.integers(0x3FE0, 0x4020)) | int(rng.integers(0, 2)) << 15
-                image[at : at + 8] = rng.integers(0, 256, 8)
-                image[at + 7] |= 0x80
-                image[at + 8 : at + 10] = list(exponent.to_bytes(2, "little"))
-            else:
-                image[at : at + 10] = rng.integers(0, 256, 10)
-        xmm = rng.choice(floats, 32).astype("<u4")
-        some = rng.random(32)
-        xmm = np.where(some < 0.4, rng.standard_normal(32).astype("<f4").view("<u4"), xmm)
-        xmm = np.where(some > 0.75, rng.integers(0, 1 << 32, 32), xmm).astype("<u4")
-        image[160:288] = xmm.view("u1")
-    return pool

@@ -36,6 +36,9 @@ from vmm.vcpu import ControlMapping
 HERE = Path(__file__).resolve().parent
 CORE = HERE.parents[1] / "vmm" / "core"
 
+TEMPLATE_SEED = 1  # of data memory in the tests
+BATCH = 20_000  # cases that the tests run at a time
+
 # ---- native/batch.h --------------------------------------------------------------------------------------------------
 
 CODE_BASE, CODE_BYTES, CODE_FILL = 0x10000000, 0x4000, 0xCC
@@ -130,8 +133,9 @@ def hidden(value: int) -> Segment:
     return Segment(0, base, limit, value >> 40 & 0xF0FF)
 
 
-# The kernel's GDT, as far as code at CPL 3 can see it (asm/segment.h). 16 entries; 64-bit descriptors hold no more here.
+# The kernel's GDT, as far as code at CPL 3 can see it (asm/segment.h).
 GDT_ENTRIES = 16
+CPU = min(os.sched_getaffinity(0))  # where the host's cases run: the limit of one segment says so
 GDT = {
     0x08: descriptor(0, 0xFFFFF, 0x9B, 0xC),
     0x10: descriptor(0, 0xFFFFF, 0x9B, 0xA),
@@ -139,7 +143,7 @@ GDT = {
     0x20: descriptor(0, 0xFFFFF, 0xFB, 0xC),
     0x28: descriptor(0, 0xFFFFF, 0xF3, 0xC),
     0x30: descriptor(0, 0xFFFFF, 0xFB, 0xA),
-    0x78: descriptor(0, 0, 0xF5, 0x4),     # its limit is the number of the processor
+    0x78: descriptor(0, CPU, 0xF5, 0x4),
 }
 
 # ---- native code -----------------------------------------------------------------------------------------------------
@@ -173,7 +177,7 @@ def build(source: str, flags: Sequence[str]) -> Path:
 
 
 def data_template(seed: int) -> bytes:
-    """What data memory holds before every case: interesting numbers, pointers into both regions, far-transfer frames."""
+    """What data memory holds before a case: interesting numbers, pointers into both regions, far-transfer frames."""
     rng = np.random.default_rng(seed)
     words = DATA_BYTES // 4
     small = rng.integers(0, 256, words)
@@ -208,8 +212,45 @@ FLOAT_BITS = np.array(
     dtype=np.int64,
 )  # fmt: skip
 FRAMES, FRAMES32, FRAMES16 = 64, 0x6000, 0x7000
-FAR_CODE = (USER_CODE,) * 4 + (0x2F, 0x2F, 0x37, 0x47, 0x3F, 0x5F, 0x4F, 0x07, USER_DATA, 0, 3, 0x08, 0x20, 0x77, 0x2C, 0x100)
-FAR_DATA = (USER_DATA,) * 3 + (0x07, 0x0F, 0x17, 0x1F, 0x27, 0x2F, 0x3F, 0x4F, 0x57, 0x67, 0x6F, 0, 1, 3, 0x18, 0x77, 0x23, 0x28, 0x200)
+FAR_CODE = (USER_CODE,) * 4 + (
+    0x2F,
+    0x2F,
+    0x37,
+    0x47,
+    0x3F,
+    0x5F,
+    0x4F,
+    0x07,
+    USER_DATA,
+    0,
+    3,
+    0x08,
+    0x20,
+    0x77,
+    0x2C,
+    0x100,
+)
+FAR_DATA = (USER_DATA,) * 3 + (
+    0x07,
+    0x0F,
+    0x17,
+    0x1F,
+    0x27,
+    0x2F,
+    0x3F,
+    0x4F,
+    0x57,
+    0x67,
+    0x6F,
+    0,
+    1,
+    3,
+    0x18,
+    0x77,
+    0x23,
+    0x28,
+    0x200,
+)
 
 
 def far_frame(rng: np.random.Generator) -> list[int]:
@@ -249,7 +290,8 @@ class Host:
         self.results = np.frombuffer(self.map, dtype=RESULT, count=capacity, offset=results_at)
         program = str(build("host.c", HOST_FLAGS))
         self.socket, other = socket.socketpair()
-        self.child = subprocess.Popen([program], stdin=fd, stdout=other)
+        self.child = subprocess.Popen([program], stdin=fd, stdout=other.fileno())
+        os.sched_setaffinity(self.child.pid, {CPU})
         other.close()
         os.close(fd)
 
@@ -287,6 +329,12 @@ def why_not() -> str | None:
     return None
 
 
+def host_vendor() -> str:
+    """As CPUID leaf 0 names it."""
+    with open("/proc/cpuinfo") as lines:
+        return next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), "unknown")
+
+
 # ---- the interpreter -------------------------------------------------------------------------------------------------
 
 
@@ -304,16 +352,18 @@ class Driver(ctypes.Structure):
 
 
 RAM_PAGES = 1024
-KERNEL = 0xE0000000  # linear address of guest physical 0, supervisor only
+KERNEL = 0x6BC00000  # linear address of guest physical 0, supervisor only
 GDT_AT, IDT_AT, LDT_AT, TSS_AT, HANDLERS_AT, STACK_AT = 0x1000, 0x2000, 0x3000, 0x4000, 0x8000, 0x20000
 PDPT_AT, TABLES_AT, CODE_AT, DATA_AT = 0x40000, 0x41000, 0x100000, 0x110000
 NX = 1 << 63
-CR0, CR4 = 0x80050033, 0x620      # PG AM WP NE ET MP PE; OSXMMEXCPT OSFXSR PAE
+CR0, CR4 = 0x80050033, 0x620  # PG AM WP NE ET MP PE; OSXMMEXCPT OSFXSR PAE
 KERNEL_PAGES = 0x50
 
 
 class InterpPeer:
     """The interpreter in a guest that looks to ring 3 like the host's kernel."""
+
+    CODE_GPA, DATA_GPA, HANDLERS, STACK_LINEAR, PROTECTED = CODE_AT, DATA_AT, KERNEL + HANDLERS_AT, KERNEL, 1
 
     def __init__(self, template: bytes) -> None:
         self.memory = GuestMemory(RAM_PAGES)
@@ -337,15 +387,15 @@ class InterpPeer:
         self._code_before = ctypes.create_string_buffer(bytes([CODE_FILL]) * CODE_BYTES, CODE_BYTES)
         self._data_before = ctypes.create_string_buffer(template, DATA_BYTES)
         self._tables()
-        self.memory.write(CODE_AT, bytes([CODE_FILL]) * CODE_BYTES)
-        self.memory.write(DATA_AT, template)
+        self.memory.write(self.CODE_GPA, bytes([CODE_FILL]) * CODE_BYTES)
+        self.memory.write(self.DATA_GPA, template)
         self.driver = Driver(
             run=int(ffi.cast("uintptr_t", ffi.addressof(lib, "engine_run"))),
             engine=int(ffi.cast("uintptr_t", self.engine.arena())),
             vcpu=vcpu, control=self.control.address, pages=where.pages, ram=where.ram,
             code_before=ctypes.addressof(self._code_before), data_before=ctypes.addressof(self._data_before),
-            code_gpa=CODE_AT, data_gpa=DATA_AT, handlers=KERNEL + HANDLERS_AT, stack_linear=KERNEL, stack_gpa=0,
-            protected_mode=1,
+            code_gpa=self.CODE_GPA, data_gpa=self.DATA_GPA, handlers=self.HANDLERS, stack_linear=self.STACK_LINEAR,
+            stack_gpa=0, protected_mode=self.PROTECTED,
         )  # fmt: skip
         self._base()
         self._run = ctypes.CDLL(str(build("interp.c", DRIVER_FLAGS))).run_cases
@@ -374,7 +424,11 @@ class InterpPeer:
         """PAE: four directories, and one page table for each of the regions."""
         directories = np.zeros((4, 512), dtype="<u8")
         tables = np.zeros((3, 512), dtype="<u8")
-        spaces = [(CODE_BASE, CODE_AT, CODE_BYTES, 7), (DATA_BASE, DATA_AT, DATA_BYTES, 7 | NX), (KERNEL, 0, KERNEL_PAGES << 12, 3)]
+        spaces = [
+            (CODE_BASE, CODE_AT, CODE_BYTES, 7),
+            (DATA_BASE, DATA_AT, DATA_BYTES, 7 | NX),
+            (KERNEL, 0, KERNEL_PAGES << 12, 3),
+        ]
         for index, (linear, gpa, size, bits) in enumerate(spaces):
             directories[linear >> 30, linear >> 21 & 511] = TABLES_AT + 0x4000 + index * 4096 | 7
             for page in range(size >> 12):
@@ -384,11 +438,16 @@ class InterpPeer:
         self.memory.write(PDPT_AT, b"".join((TABLES_AT + i * 4096 | 1).to_bytes(8, "little") for i in range(4)))
         self.memory.write(TABLES_AT, directories.tobytes() + tables.tobytes())
 
-    def _base(self) -> None:
+    def _base_from_reset(self) -> VcpuState:
         vcpu = self.state["vcpu0"]
         assert isinstance(vcpu, VcpuState)
         ctypes.memmove(ctypes.addressof(self.driver.base), ctypes.addressof(vcpu), ctypes.sizeof(VcpuState))
         base = self.driver.base
+        assert isinstance(base, VcpuState)
+        return base
+
+    def _base(self) -> None:
+        base = self._base_from_reset()
         base.cpl, base.cr0, base.cr3, base.cr4, base.efer = 3, CR0, PDPT_AT, CR4, 1 << 11
         for index in range(4):
             base.pdpte[index] = TABLES_AT + index * 4096 | 1
@@ -411,6 +470,28 @@ class InterpPeer:
         self.engine.close()
         self.state.close()
         self.memory.close()
+
+
+REAL_CODE, REAL_DATA = 0x10000, 0x20000
+
+
+class RealPeer(InterpPeer):
+    """The interpreter in real mode: code and data are segments 1000h and 2000h, every vector leads to segment 0."""
+
+    CODE_GPA, DATA_GPA, HANDLERS, STACK_LINEAR, PROTECTED = REAL_CODE, REAL_DATA, HANDLERS_AT, 0, 0
+
+    def _tables(self) -> None:
+        for vector in range(256):
+            self.memory.write(vector * 4, (HANDLERS_AT + vector * 16).to_bytes(4, "little"))
+            self.memory.write(HANDLERS_AT + vector * 16, b"\xf4")
+        self.memory.write(REAL_CODE, bytes([CODE_FILL]) * 0x10000)
+
+    def _base(self) -> None:
+        base = self._base_from_reset()
+        base.cr0, base.cr4 = 0x10, 0x600
+        base.idtr.base, base.idtr.limit = 0, 0x3FF
+        for index in range(6):
+            base.seg[index].limit, base.seg[index].attr = 0xFFFF, 0x93
 
 
 def address(mapping: Any) -> int:

@@ -22,9 +22,11 @@
 #define RAM_PAGES 256u
 #define DEV_PAGES 32u
 #define ARENA_BYTES RF_ARENA_MIN
-#define EXITS_MAX 48
-#define QUANTUM_US 300
+#define EXITS_MAX 40
+#define QUANTA_MAX 1
+#define QUANTUM_US 100
 #define NS_PER_1000 20000
+#define FILL 0xf4	/* HLT: code that runs off its end stops, instead of storing into itself for ever */
 
 enum place { GDT = 0x1000, IDT = 0x2000, LDT = 0x3000, TSS = 0x4000, TSS16 = 0x4400, HANDLERS = 0x5000, STACK = 0x9000,
 	DIRECTORY = 0x10000, TABLE = 0x11000, PDPT = 0x14000, PAE_DIRECTORY = 0x15000, PAE_TABLE = 0x16000, CODE = 0x20000 };
@@ -147,6 +149,8 @@ put_tables(void)
 {
 	uint32_t i;
 
+	memset(maps.ram + GDT, 0, 0x4000);
+	memset(maps.ram + DIRECTORY, 0, PAE_TABLE + PAGE - DIRECTORY);
 	put64(GDT + 0x08, descriptor(0, 0xfffff, 0x9b, 0xc));
 	put64(GDT + 0x10, descriptor(0, 0xfffff, 0x93, 0xc));
 	put64(GDT + 0x18, descriptor(0, 0xfffff, 0xfb, 0xc));
@@ -163,7 +167,7 @@ put_tables(void)
 	put64(LDT + 0x08, descriptor(0, 0xfffff, 0xf3, 0xc));
 	for (i = 0; i < 256; i++) {
 		put64(IDT + i * 8, gate(0x08, HANDLERS + i * 4, 0xee));
-		maps.ram[HANDLERS + i * 4] = i & 1 ? 0xcf : 0x90;	/* IRET, or NOPs up to one */
+		maps.ram[HANDLERS + i * 4] = i & 1 && i != 13 ? 0xcf : 0x90;	/* IRET, or NOP and HLT */
 		put32(i * 4, 0x0f000000 | (HANDLERS + i * 4));
 	}
 	put32(TSS + 4, STACK - 0x800);
@@ -399,7 +403,7 @@ power_on(void)
 
 	map.control_of[0] = maps.control;
 	map.vcpu_of[0] = maps.vcpu;
-	memset(maps.ram, 0, RAM_PAGES * PAGE);
+	memset(maps.ram, FILL, RAM_PAGES * PAGE);
 	memset(maps.dev, 0, DEV_PAGES * PAGE);
 	memset(maps.control, 0, sizeof *maps.control);
 	CHECK(madvise(maps.arena, ARENA_BYTES, MADV_DONTNEED) == 0);
@@ -416,7 +420,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = { data, data + size };
-	uint32_t n, at;
+	uint32_t n, at, quanta = 0;
 	int kind;
 
 	map_all();
@@ -432,7 +436,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (n = 0; n < EXITS_MAX; n++) {
 		kind = engine_run(maps.arena, QUANTUM_US);
 		check_exit(kind);
-		if (!answer(&in, kind))
+		if (!answer(&in, kind) || (kind == EXIT_QUANTUM && ++quanta == QUANTA_MAX))
 			break;
 	}
 	return 0;

@@ -575,49 +575,6 @@ stack_peek(struct engine *e, uint32_t n, uint32_t size)
 	return mem_read(e, seg_linear(e, SS, stack_offset(v, sp_add(v, v->r[ESP], n)), size, 0), size);
 }
 
-/* ---- atomic read-modify-write ---------------------------------------------------------------------------- */
-
-/* Several vCPUs share guest memory: a LOCKed update is one compare-and-swap of the host. */
-#define DEFINE_CAS(S, T)								\
-typedef T unaligned##S __attribute__((aligned(1), may_alias));				\
-static uint32_t										\
-cas_loop##S(void *p, uint32_t (*change)(uint32_t, uint32_t, uint32_t), uint32_t what, uint32_t operand)	\
-{											\
-	unaligned##S *cell = p;								\
-	T old = *cell;									\
-	while (!__atomic_compare_exchange_n(cell, &old, (T)change(what, old, operand), false,		\
-	    __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))					\
-		;									\
-	return old;									\
-}
-
-DEFINE_CAS(8, uint8_t)
-DEFINE_CAS(16, uint16_t)
-DEFINE_CAS(32, uint32_t)
-
-uint32_t
-atomic_update(struct engine *e, uint32_t linear, uint32_t size,
-    uint32_t (*change)(uint32_t what, uint32_t old, uint32_t operand), uint32_t what, uint32_t operand)
-{
-	void *p = mem_locked(e, linear, size);
-	uint32_t old;
-
-	if (p == NULL) {	/* MMIO, ROM, or split over two pages: not atomic, as on a bus without split locks */
-		mem_check_write(e, linear, size);
-		old = mem_read(e, linear, size);
-		mem_write(e, linear, size, change(what, old, operand));
-		return old;
-	}
-	if (size == 1)
-		old = cas_loop8(p, change, what, operand);
-	else if (size == 2)
-		old = cas_loop16(p, change, what, operand);
-	else
-		old = cas_loop32(p, change, what, operand);
-	mem_locked_done(e, linear, size);
-	return old;
-}
-
 /* ---- instruction fetch -------------------------------------------------------------------------------------- */
 
 struct fetched

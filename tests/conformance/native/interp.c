@@ -10,6 +10,7 @@
 
 #define HANDLER_BYTES 16
 #define QUANTUM_US 20000
+#define INSNS_MAX 1000000	/* a case that retires more does not end */
 
 struct driver {
 	int (*run)(void *engine, uint32_t quantum_us);
@@ -63,6 +64,20 @@ load(struct driver *d, const struct test_case *c)
 		stamps[d->code_gpa / 4096 + i]++;
 }
 
+static void
+save_common(const struct driver *d, struct result *out)
+{
+	const struct vcpu *v = d->vcpu;
+	uint32_t i;
+
+	for (i = 0; i < 8; i++)
+		out->r[i] = v->r[i];
+	for (i = 0; i < 6; i++)
+		out->sel[i] = v->seg[i].selector;
+	out->error = 0;
+	out->cr2 = 0;
+}
+
 /* The interrupted state: from the frame that delivery pushed. */
 static void
 save(struct driver *d, struct result *out)
@@ -70,14 +85,9 @@ save(struct driver *d, struct result *out)
 	const struct vcpu *v = d->vcpu;
 	const uint32_t at = v->eip - 1 - d->handlers;
 	const uint32_t *frame = (const uint32_t *)(const void *)(d->ram + d->stack_gpa + (v->r[ESP] - d->stack_linear));
-	uint32_t i;
 
-	for (i = 0; i < 8; i++)
-		out->r[i] = v->r[i];
-	for (i = 0; i < 6; i++)
-		out->sel[i] = v->seg[i].selector;
+	save_common(d, out);
 	out->trap = at / HANDLER_BYTES;
-	out->error = 0;
 	if (out->trap < 32 && has_error(out->trap))
 		out->error = *frame++;
 	out->eip = frame[0];
@@ -88,21 +98,50 @@ save(struct driver *d, struct result *out)
 	out->cr2 = out->trap == V_PF ? v->cr2 : 0;
 }
 
+/* In real mode the frame is on the case's own stack, where its memory is: taken back. */
+static void
+save_real(struct driver *d, const struct arena *memory, struct result *out)
+{
+	struct vcpu *v = d->vcpu;
+	uint16_t frame[3];
+	uint32_t i;
+
+	save_common(d, out);
+	out->trap = (v->eip - 1 - d->handlers) / HANDLER_BYTES;
+	for (i = 0; i < 3; i++) {
+		const uint32_t linear = v->seg[SS].base + ((v->r[ESP] + 2 * i) & 0xffff);
+
+		__builtin_memcpy(&frame[i], d->ram + linear, 2);
+		if (linear - d->data_gpa < DATA_BYTES - 1)
+			__builtin_memcpy(d->ram + linear, (uint8_t *)memory->data_before + (linear - d->data_gpa), 2);
+	}
+	out->eip = frame[0];
+	out->sel[CS] = frame[1];
+	out->eflags = (v->eflags & 0xffff0000u) | frame[2];
+	out->r[ESP] = (v->r[ESP] & 0xffff0000u) | ((v->r[ESP] + 6) & 0xffff);
+}
+
 static void
 save_elsewhere(struct driver *d, struct result *out, uint32_t trap, uint32_t why)
 {
-	const struct vcpu *v = d->vcpu;
-	uint32_t i;
-
-	for (i = 0; i < 8; i++)
-		out->r[i] = v->r[i];
-	for (i = 0; i < 6; i++)
-		out->sel[i] = v->seg[i].selector;
-	out->eip = v->eip;
-	out->eflags = v->eflags;
+	save_common(d, out);
+	out->eip = d->vcpu->eip;
+	out->eflags = d->vcpu->eflags;
 	out->trap = trap;
 	out->error = why;
-	out->cr2 = 0;
+}
+
+/* A quantum is host time, which says little on a busy host: a case ends by its instructions. */
+static int
+run_case(struct driver *d)
+{
+	const uint64_t end = d->control->stats.insns + INSNS_MAX;
+	int kind;
+
+	do
+		kind = d->run(d->engine, QUANTUM_US);
+	while (kind == EXIT_QUANTUM && d->control->stats.insns < end);
+	return kind;
 }
 
 void run_cases(struct driver *d, const struct test_case *cases, struct result *results, uint32_t count);
@@ -111,7 +150,7 @@ void
 run_cases(struct driver *d, const struct test_case *cases, struct result *results, uint32_t count)
 {
 	const struct arena memory = { (uint64_t *)(void *)(d->ram + d->code_gpa), (uint64_t *)(void *)(d->ram + d->data_gpa),
-	    d->code_before, d->data_before };
+	    d->code_before, d->data_before, !d->protected_mode };
 	uint32_t n;
 
 	for (n = 0; n < count; n++) {
@@ -120,9 +159,9 @@ run_cases(struct driver *d, const struct test_case *cases, struct result *result
 
 		put_code(&memory, &cases[n], 0);
 		load(d, &cases[n]);
-		kind = d->run(d->engine, QUANTUM_US);
+		kind = run_case(d);
 		if (kind == EXIT_HLT && d->vcpu->cpl == 0 && d->vcpu->eip - 1 - d->handlers < 256 * HANDLER_BYTES)
-			save(d, out);
+			d->protected_mode ? save(d, out) : save_real(d, &memory, out);
 		else
 			save_elsewhere(d, out, kind == EXIT_QUANTUM ? TRAP_TIMEOUT : TRAP_OTHER, (uint32_t)kind);
 		__builtin_memcpy(out->fx, d->vcpu->fx, FX_BYTES);
