@@ -60,7 +60,7 @@ link_blocks(struct engine *e, struct op *op, unsigned n, struct block *b, uint32
 const struct op *
 take_slow(struct vcpu *v, const struct op *op, struct engine *e, unsigned n)
 {
-	const uint32_t from = e->eip_base + op->offset, flushes = e->code_flushes;
+	const uint32_t from = e->eip_base + op_offset(op), flushes = e->code_flushes;
 	struct block *b;
 
 	if (n == 0 && (op->flags & OP_SIZE16))
@@ -84,7 +84,7 @@ take_slow(struct vcpu *v, const struct op *op, struct engine *e, unsigned n)
 
 H(h_fall)
 {
-	return take(v, op, e, op->offset, 1);	/* a pseudo op: length 0 */
+	return take(v, op, e, op_offset(op), 1);	/* a pseudo op: length 0 */
 }
 
 #define DEFINE_JCC(cc)									\
@@ -100,6 +100,21 @@ FOR_EACH_CC(DEFINE_JCC)
 #define JCC_ROW(cc) j##cc,
 
 handler *const jcc_table[16] = { FOR_EACH_CC(JCC_ROW) };
+
+/* In the middle of a block: not taken, the block goes on. */
+#define DEFINE_SIDE(cc)									\
+static H(side##cc)									\
+{											\
+	if (CC_##cc(e))									\
+		return take_side(v, op, e);						\
+	NEXT;										\
+}
+
+FOR_EACH_CC(DEFINE_SIDE)
+
+#define SIDE_ROW(cc) side##cc,
+
+handler *const side_table[16] = { FOR_EACH_CC(SIDE_ROW) };
 
 H(h_jmp)
 {

@@ -24,7 +24,15 @@ take(struct vcpu *v, const struct op *op, struct engine *e, uint32_t delta, unsi
 	return take_slow(v, op, e, n);
 }
 
+/* A branch in the middle of a block is taken: imm16 instructions behind it were counted and do not run. */
+static inline const struct op *
+take_side(struct vcpu *v, const struct op *op, struct engine *e)
+{
+	e->budget += op->imm16;
+	return take(v, op, e, op->imm, 0);
+}
+
 /* Distance of the next instruction from the start of the block. */
-#define AFTER (uint32_t)(op->offset + op->length)
+#define AFTER (op_offset(op) + op->length)
 
 #endif

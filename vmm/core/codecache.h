@@ -33,6 +33,13 @@ struct block *code_decode(struct engine *e, uint32_t linear, uint64_t paddr);
 struct fetched { uint64_t gpa; const uint8_t *bytes; };	/* of the page */
 struct fetched mem_fetch(struct engine *e, uint32_t linear);
 
+/* Instructions that op stands for. */
+static inline uint32_t
+op_insns(const struct op *op)
+{
+	return op->flags & OP_FUSED ? 2 : 1;
+}
+
 /* Instructions of the running block from op on: counted at its entry, not retired.  run.c */
 int64_t block_rest(const struct engine *e, const struct op *op);
 

@@ -61,7 +61,7 @@ decode_insn(struct decoder *d)
 	op->base = op->index = R_ZERO;
 	d->start = d->pos;
 	d->size16 = d->addr16 = !(d->mode & MODE_CS32);
-	d->prefix66 = d->lock = d->lockable = d->end = d->fused = false;
+	d->prefix66 = d->lock = d->lockable = d->end = d->fused = d->side = d->follow = false;
 	d->override = -1;
 	d->rep = 0;
 	d->facts = 0;
@@ -69,7 +69,7 @@ decode_insn(struct decoder *d)
 	d->dead = NULL;
 
 	opcode = prefixes(d);
-	op->offset = (uint16_t)d->start;
+	op->offset = (int16_t)d->start;
 	op->flags = (uint8_t)((d->size16 ? OP_SIZE16 : 0) | (d->addr16 ? OP_ADDR16 : 0) | d->rep |
 	    (d->lock ? OP_LOCK : 0) | (d->mode & MODE_SS32 ? 0 : OP_STACK16));
 	op->opcode = (uint8_t)opcode;
@@ -79,10 +79,10 @@ decode_insn(struct decoder *d)
 		decode_one_byte(d, opcode);
 	if (d->lock && !d->lockable) {
 		undefined(d);
-		d->fused = false;
+		d->fused = d->side = d->follow = false;
 	}
 	op->length = (uint8_t)(d->pos - d->start);
-	if (d->end && op->fn != h_slow_end && op->fn != h_slow_jump)
+	if ((d->end || d->side) && op->fn != h_slow_end && op->fn != h_slow_jump)
 		op->link[0] = op->link[1] = d->e->no_block;
 }
 
@@ -122,6 +122,29 @@ mark_code(struct engine *e, uint32_t ppn, uint32_t from, uint32_t length)
 		tlb_flush_writes(e, ppn);
 }
 
+/* The code from d->range to d->pos. */
+static void
+mark_range(const struct decoder *d, const struct block *b)
+{
+	const uint32_t length = d->pos - d->range;
+
+	if (length)
+		mark_code(d->e, b->ppn, (d->linear + d->range) & (PAGE_SIZE - 1), length);
+}
+
+/* What a branch out of the middle gives back: the instructions behind it. */
+static void
+count_rest(struct block *b, const struct decoded *decoded, uint32_t n)
+{
+	uint32_t i, rest = b->count;
+
+	for (i = 0; i < n; i++) {
+		rest -= op_insns(&b->ops[i]);
+		if (decoded[i].side)
+			b->ops[i].imm16 = (uint16_t)rest;
+	}
+}
+
 static bool
 breakpoint_at(const struct engine *e, uint32_t linear)
 {
@@ -140,7 +163,7 @@ finish(const struct engine *e, struct op *op, handler *fn, uint32_t offset)
 	__builtin_memset(op, 0, sizeof *op);
 	op->base = op->index = R_ZERO;
 	op->fn = fn;
-	op->offset = (uint16_t)offset;
+	op->offset = (int16_t)offset;
 	op->link[0] = op->link[1] = e->no_block;
 }
 
@@ -166,16 +189,14 @@ block_begin(struct engine *e, uint64_t paddr)
 static void
 block_end(struct engine *e, struct block *b, const struct decoder *d, uint32_t ops)
 {
-	const uint32_t in_page = (uint32_t)b->paddr & (PAGE_SIZE - 1);
-	uint32_t first = b->length;
-
 	if (d->crossed) {
-		first = d->page_left;
 		b->ppn2 = (uint32_t)(d->gpa2 >> PAGE_SHIFT);
 		b->stamp2 = *stamp_cell(e, b->ppn2);
-		mark_code(e, b->ppn2, 0, b->length - first);
+		mark_code(e, b->ppn2, 0, b->length - d->page_left);
+		mark_code(e, b->ppn, PAGE_SIZE - d->page_left, d->page_left);
+	} else {
+		mark_range(d, b);
 	}
-	mark_code(e, b->ppn, in_page, first);
 	b->ops_count = (uint16_t)ops;
 	e->code_next += (sizeof *b + ops * sizeof(struct op) + 15) & ~15ull;
 	e->ctl->stats.blocks_decoded++;
@@ -217,18 +238,27 @@ code_decode(struct engine *e, uint32_t linear, uint64_t paddr)
 		}
 		b->count++;
 		if (d.fused) {
-			b->ops[n - 1].length = (uint8_t)(d.pos - b->ops[n - 1].offset);
-			break;
+			b->ops[n - 1].length = (uint8_t)(d.pos - op_offset(&b->ops[n - 1]));
+			decoded[n - 1].dead = NULL;
+			decoded[n - 1].fuse = FUSE_NONE;
+			decoded[n - 1].side = d.side;
+			continue;
 		}
 		decoded[n].facts = d.facts;
 		decoded[n].dead = d.dead;
 		decoded[n].fuse = d.fuse;
+		decoded[n].side = d.side;
 		n++;
 		if (d.crossed)
 			break;
+		if (d.follow) {
+			mark_range(&d, b);
+			d.pos = d.range = d.op->imm;
+		}
 	}
 	b->length = (uint16_t)(d.pos ? d.pos : 1);
 	drop_dead_flags(b, decoded, n);
+	count_rest(b, decoded, n);
 	if (!d.end)
 		finish(e, &b->ops[n++], h_fall, d.pos);
 	block_end(e, b, &d, n);

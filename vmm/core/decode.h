@@ -24,6 +24,7 @@ struct decoded {
 	handler *dead;		/* the handler to use when its flags are dead */
 	uint8_t facts;
 	uint8_t fuse;		/* enum fuse */
+	bool side;		/* a branch out of the middle of the block */
 };
 
 struct decoder {
@@ -34,7 +35,8 @@ struct decoder {
 	uint64_t gpa2;
 	uint32_t mode;
 	uint32_t linear;	/* of the block's first byte */
-	uint32_t pos;		/* next byte, from there */
+	uint32_t pos;		/* next byte, from there; wraps for code before it */
+	uint32_t range;		/* where the present run of contiguous code began */
 	uint32_t start;		/* of the instruction, from there */
 	uint32_t page_left;	/* bytes of the block's page */
 	uint32_t limit;		/* bytes that the CS limit allows */
@@ -42,6 +44,8 @@ struct decoder {
 	uint8_t rep;		/* 0, OP_REP, OP_REPNE */
 	uint8_t facts, fuse, prev_fuse;
 	uint8_t stop;		/* enum stop */
+	bool side;		/* the instruction is a branch out of the middle of the block */
+	bool follow;		/* the instruction is a JMP: decoding goes on at its target */
 	bool first, crossed, size16, addr16, prefix66, lock, lockable, end, fused;
 };
 

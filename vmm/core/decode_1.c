@@ -67,20 +67,42 @@ void
 decode_jcc(struct decoder *d, uint32_t cc, uint32_t rel)
 {
 	struct op *prev = d->op - 1;
+	const bool plain = flat_code(d) && !(d->mode & MODE_ONE) && !d->stop && !d->lock;
 
 	relative(d, rel);
+	/* A branch ahead is an exit from the middle of the block; one back is a loop's end, and the block's. */
+	if (plain && !d->crossed && (int32_t)rel >= 0) {
+		d->end = false;
+		d->side = true;
+	}
 	/* One op has one set of prefixes: neither may cut EIP to 16 bits, and a LOCKed Jcc is #UD.  One that could not
 	 * be fetched whole is decoded again in a block of its own. */
-	if (d->prev_fuse && !d->stop && flat_code(d) && !(d->mode & MODE_ONE) && !d->lock &&
-	    !((prev->flags | d->op->flags) & OP_SIZE16)) {
-		prev->fn = fused_table[cc][d->prev_fuse];
+	if (d->prev_fuse && plain && !((prev->flags | d->op->flags) & OP_SIZE16)) {
+		prev->fn = (d->side ? fused_side_table : fused_table)[cc][d->prev_fuse];
 		prev->cc_imm = prev->imm;
 		prev->imm = d->op->imm;
 		prev->link[0] = prev->link[1] = d->e->no_block;
+		prev->flags |= OP_FUSED;
 		d->fused = true;
 		return;
 	}
-	d->op->fn = jcc_table[cc];
+	d->op->fn = d->side ? side_table[cc] : jcc_table[cc];
+	d->facts = FACT_READS;
+}
+
+/* JMP rel: within the page, decoding goes on at the target. */
+static void
+jump_rel(struct decoder *d, uint32_t rel)
+{
+	const uint32_t in_page = (d->linear & (PAGE_SIZE - 1)) + d->pos + rel;
+
+	relative(d, rel);
+	d->op->fn = h_jmp;
+	if (flat_code(d) && !(d->mode & MODE_ONE) && !d->stop && !d->lock && !d->crossed && in_page < PAGE_SIZE) {
+		d->op->fn = h_nop;
+		d->end = false;
+		d->follow = true;
+	}
 }
 
 static void
@@ -525,8 +547,7 @@ one_byte_high(struct decoder *d, uint32_t opcode)	/* A0-FF */
 		call_rel(d, d->size16 ? SX16(decode_fetch_z(d)) : decode_fetch_z(d));
 		break;
 	case 0xe9:
-		relative(d, d->size16 ? SX16(decode_fetch_z(d)) : decode_fetch_z(d));
-		op->fn = h_jmp;
+		jump_rel(d, d->size16 ? SX16(decode_fetch_z(d)) : decode_fetch_z(d));
 		break;
 	case 0xea:
 		op->imm = decode_fetch_z(d);
@@ -534,8 +555,7 @@ one_byte_high(struct decoder *d, uint32_t opcode)	/* A0-FF */
 		slow_jump(d, i_jmp_far);
 		break;
 	case 0xeb:
-		relative(d, decode_fetch_signed8(d));
-		op->fn = h_jmp;
+		jump_rel(d, decode_fetch_signed8(d));
 		break;
 	case 0xec:
 	case 0xed:

@@ -18,11 +18,11 @@ decode_fetch8(struct decoder *d)
 		d->stop = STOP_GP;
 		return 0;
 	}
-	if (at >= d->limit) {
+	if ((int32_t)at >= 0 && at >= d->limit) {
 		d->stop = d->first ? STOP_GP : STOP_BEFORE;
 		return 0;
 	}
-	if (at >= d->page_left) {
+	if ((d->linear & (PAGE_SIZE - 1)) + at >= PAGE_SIZE) {	/* `at` wraps for code before the block's first byte */
 		if (!d->first) {
 			d->stop = STOP_BEFORE;
 			return 0;

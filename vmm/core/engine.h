@@ -71,7 +71,8 @@ enum op_flag {
 	OP_REPNE = 1 << 3,	/* F2 */
 	OP_LOCK = 1 << 4,
 	OP_MEM = 1 << 5,	/* ModRM names memory */
-	OP_STACK16 = 1 << 6	/* SS.B == 0 */
+	OP_STACK16 = 1 << 6,	/* SS.B == 0 */
+	OP_FUSED = 1 << 7	/* and the Jcc behind it: two instructions */
 };
 
 /*
@@ -94,7 +95,7 @@ struct op {
 	uint8_t seg;		/* enum sreg of the memory operand, overrides applied */
 	uint8_t length;		/* bytes of the instruction */
 	uint8_t flags;		/* enum op_flag */
-	uint16_t offset;	/* of the instruction from the start of its block */
+	int16_t offset;		/* of the instruction from the start of its block, which may lie behind it */
 	uint16_t imm16;		/* far pointers: the selector; ENTER, RET n, RETF n: the size */
 	uint8_t imm2;		/* ENTER: level; else what the instruction's function says: a size or a sub-operation */
 	uint8_t opcode;		/* last opcode byte */
@@ -298,16 +299,22 @@ NORETURN void raise_pf(struct engine *e, uint32_t linear, uint32_t error);	/* se
 NORETURN void leave(struct engine *e, uint32_t exit_kind);
 
 static inline uint32_t
+op_offset(const struct op *op)
+{
+	return (uint32_t)(int32_t)op->offset;
+}
+
+static inline uint32_t
 cur_eip(const struct engine *e)
 {
-	return e->cur ? e->eip_base + e->cur->offset : e->v->eip;
+	return e->cur ? e->eip_base + op_offset(e->cur) : e->v->eip;
 }
 
 /* EIP after the current instruction, cut to 16 bits in 16-bit code. */
 static inline uint32_t
 next_eip(const struct engine *e)
 {
-	uint32_t ip = e->eip_base + e->cur->offset + e->cur->length;
+	uint32_t ip = e->eip_base + op_offset(e->cur) + e->cur->length;
 
 	return e->mode & MODE_CS32 ? ip : ip & 0xffff;
 }

@@ -63,7 +63,7 @@ x87_fold(struct engine *e)
 	if (!note)
 		return;
 	fx->fop = note & 0x7ff;
-	fx->fip = e->x87_last_base + (note >> X87_NOTE_OFFSET_SHIFT);
+	fx->fip = e->x87_last_base + (uint32_t)((int32_t)note >> X87_NOTE_OFFSET_SHIFT);
 	fx->fcs = e->x87_selectors[CS];
 	e->x87_last_note = 0;
 	if (operand_note) {

@@ -219,7 +219,7 @@ x87_end(struct engine *e)
 /*
  * "The last non-control instruction executed": SDM volume 1, 8.1.8.  The decoder puts into imm a
  * note of what is known by then: FOP in bits 0..10, the operand's segment register in 12..14, 1 in
- * 15, the offset from the block's start in 16..31.  The image gets it by x87_fold().
+ * 15, the offset from the block's start, signed, in 16..31.  The image gets it by x87_fold().
  */
 #define X87_NOTE_SEG_SHIFT 12
 #define X87_NOTE 0x8000u
@@ -229,7 +229,7 @@ static inline uint32_t
 x87_note(const struct op *op)
 {
 	return (op->opcode & 7u) << 8 | op->modrm | (uint32_t)op->seg << X87_NOTE_SEG_SHIFT | X87_NOTE |
-	    (uint32_t)op->offset << X87_NOTE_OFFSET_SHIFT;
+	    op_offset(op) << X87_NOTE_OFFSET_SHIFT;
 }
 
 static inline void

@@ -27,100 +27,113 @@
 #define CMP_LE(S, a, b) (SIGNED##S(a) <= SIGNED##S(b))
 #define CMP_NLE(S, a, b) (SIGNED##S(a) > SIGNED##S(b))
 
-#define BRANCH(taken) return (taken) ? take(v, op, e, op->imm, 0) : take(v, op, e, AFTER, 1)
+/* How the pair ends: j the last of its block, s in the middle of it. */
+#define END_j(taken) return (taken) ? take(v, op, e, op->imm, 0) : take(v, op, e, AFTER, 1)
+#define END_s(taken)									\
+	do {										\
+		if (taken)								\
+			return take_side(v, op, e);					\
+		NEXT;									\
+	} while (0)
 #define IMMEDIATE8 (op->cc_imm & 0xff)
 #define IMMEDIATE32 (op->cc_imm)
 
 /* CMP of two values that cannot fault. */
-#define COMPARE(kind, S, A, B, cc)							\
-static H(kind##_j##cc)									\
+#define COMPARE(x, kind, S, A, B, cc)						\
+static H(kind##_##x##cc)									\
 {											\
 	const uint32_t a = (A), b = (B);						\
 	op_sub##S(e, a, b);								\
-	BRANCH(CMP_##cc(S, a, b));							\
+	END_##x(CMP_##cc(S, a, b));							\
 }
 
-/* x is the memory operand. */
-#define COMPARE_MEMORY(kind, S, A, B, cc)						\
-static NOINLINE H(kind##_j##cc##_slow)							\
+/* m is the memory operand. */
+#define COMPARE_MEMORY(x, kind, S, A, B, cc)					\
+static NOINLINE H(kind##_##x##cc##_slow)							\
 {											\
 	e->cur = op;									\
-	const uint32_t x = mem_read(e, op_linear(e, op, S / 8, 0), S / 8), a = (A), b = (B);	\
+	const uint32_t m = mem_read(e, op_linear(e, op, S / 8, 0), S / 8), a = (A), b = (B);	\
 	op_sub##S(e, a, b);								\
-	BRANCH(CMP_##cc(S, a, b));							\
+	END_##x(CMP_##cc(S, a, b));							\
 }											\
-static H(kind##_j##cc)									\
+static H(kind##_##x##cc)									\
 {											\
-	LOAD_FAST(S, x, kind##_j##cc##_slow);						\
+	LOAD_FAST(S, m, kind##_##x##cc##_slow);						\
 	const uint32_t a = (A), b = (B);						\
 	op_sub##S(e, a, b);								\
-	BRANCH(CMP_##cc(S, a, b));							\
+	END_##x(CMP_##cc(S, a, b));							\
 }
 
 /* An operation on registers whose condition comes from its flags. */
-#define OPERATE(kind, STATEMENT, cc)							\
-static H(kind##_j##cc)									\
+#define OPERATE(x, kind, STATEMENT, cc)						\
+static H(kind##_##x##cc)									\
 {											\
 	STATEMENT;									\
-	BRANCH(CC_##cc(e));								\
+	END_##x(CC_##cc(e));								\
 }
 
-#define TEST_MEMORY(kind, S, B, cc)							\
-static NOINLINE H(kind##_j##cc##_slow)							\
+#define TEST_MEMORY(x, kind, S, B, cc)						\
+static NOINLINE H(kind##_##x##cc##_slow)							\
 {											\
 	e->cur = op;									\
 	op_logic##S(e, mem_read(e, op_linear(e, op, S / 8, 0), S / 8) & (B));		\
-	BRANCH(CC_##cc(e));								\
+	END_##x(CC_##cc(e));								\
 }											\
-static H(kind##_j##cc)									\
+static H(kind##_##x##cc)									\
 {											\
-	LOAD_FAST(S, x, kind##_j##cc##_slow);						\
-	op_logic##S(e, x & (B));							\
-	BRANCH(CC_##cc(e));								\
+	LOAD_FAST(S, m, kind##_##x##cc##_slow);						\
+	op_logic##S(e, m & (B));							\
+	END_##x(CC_##cc(e));								\
 }
 
 #define UPDATE(name, B) R32(op->rm) = op_##name##32(e, R32(op->rm), (B))
 
-#define DEFINE_FUSED(cc)								\
-	COMPARE(cmp32_rr, 32, R32(op->rm), R32(op->reg), cc)				\
-	COMPARE(cmp32_ri, 32, R32(op->rm), IMMEDIATE32, cc)				\
-	COMPARE(cmp8_rr, 8, R8(op->rm), R8(op->reg), cc)				\
-	COMPARE(cmp8_ri, 8, R8(op->rm), IMMEDIATE8, cc)					\
-	COMPARE_MEMORY(cmp32_rm, 32, R32(op->reg), x, cc)				\
-	COMPARE_MEMORY(cmp32_mr, 32, x, R32(op->reg), cc)				\
-	COMPARE_MEMORY(cmp32_mi, 32, x, IMMEDIATE32, cc)				\
-	COMPARE_MEMORY(cmp8_rm, 8, R8(op->reg), x, cc)					\
-	COMPARE_MEMORY(cmp8_mr, 8, x, R8(op->reg), cc)					\
-	COMPARE_MEMORY(cmp8_mi, 8, x, IMMEDIATE8, cc)					\
-	OPERATE(test32_rr, op_logic32(e, R32(op->rm) & R32(op->reg)), cc)		\
-	OPERATE(test32_ri, op_logic32(e, R32(op->rm) & IMMEDIATE32), cc)		\
-	OPERATE(test8_rr, op_logic8(e, R8(op->rm) & R8(op->reg)), cc)			\
-	OPERATE(test8_ri, op_logic8(e, R8(op->rm) & IMMEDIATE8), cc)			\
-	TEST_MEMORY(test8_mi, 8, IMMEDIATE8, cc)					\
-	OPERATE(add32_ri, UPDATE(add, IMMEDIATE32), cc)					\
-	OPERATE(sub32_ri, UPDATE(sub, IMMEDIATE32), cc)					\
-	OPERATE(and32_ri, UPDATE(and, IMMEDIATE32), cc)					\
-	OPERATE(add32_rr, UPDATE(add, R32(op->reg)), cc)				\
-	OPERATE(sub32_rr, UPDATE(sub, R32(op->reg)), cc)				\
-	OPERATE(and32_rr, UPDATE(and, R32(op->reg)), cc)				\
-	OPERATE(or32_rr, UPDATE(or, R32(op->reg)), cc)					\
-	OPERATE(inc32, R32(op->rm) = op_inc32(e, R32(op->rm)), cc)			\
-	OPERATE(dec32, R32(op->rm) = op_dec32(e, R32(op->rm)), cc)
+#define DEFINE_PAIRS(x, cc)							\
+	COMPARE(x, cmp32_rr, 32, R32(op->rm), R32(op->reg), cc)				\
+	COMPARE(x, cmp32_ri, 32, R32(op->rm), IMMEDIATE32, cc)				\
+	COMPARE(x, cmp8_rr, 8, R8(op->rm), R8(op->reg), cc)				\
+	COMPARE(x, cmp8_ri, 8, R8(op->rm), IMMEDIATE8, cc)					\
+	COMPARE_MEMORY(x, cmp32_rm, 32, R32(op->reg), m, cc)				\
+	COMPARE_MEMORY(x, cmp32_mr, 32, m, R32(op->reg), cc)				\
+	COMPARE_MEMORY(x, cmp32_mi, 32, m, IMMEDIATE32, cc)				\
+	COMPARE_MEMORY(x, cmp8_rm, 8, R8(op->reg), m, cc)					\
+	COMPARE_MEMORY(x, cmp8_mr, 8, m, R8(op->reg), cc)					\
+	COMPARE_MEMORY(x, cmp8_mi, 8, m, IMMEDIATE8, cc)					\
+	OPERATE(x, test32_rr, op_logic32(e, R32(op->rm) & R32(op->reg)), cc)		\
+	OPERATE(x, test32_ri, op_logic32(e, R32(op->rm) & IMMEDIATE32), cc)		\
+	OPERATE(x, test8_rr, op_logic8(e, R8(op->rm) & R8(op->reg)), cc)			\
+	OPERATE(x, test8_ri, op_logic8(e, R8(op->rm) & IMMEDIATE8), cc)			\
+	TEST_MEMORY(x, test8_mi, 8, IMMEDIATE8, cc)					\
+	OPERATE(x, add32_ri, UPDATE(add, IMMEDIATE32), cc)					\
+	OPERATE(x, sub32_ri, UPDATE(sub, IMMEDIATE32), cc)					\
+	OPERATE(x, and32_ri, UPDATE(and, IMMEDIATE32), cc)					\
+	OPERATE(x, add32_rr, UPDATE(add, R32(op->reg)), cc)				\
+	OPERATE(x, sub32_rr, UPDATE(sub, R32(op->reg)), cc)				\
+	OPERATE(x, and32_rr, UPDATE(and, R32(op->reg)), cc)				\
+	OPERATE(x, or32_rr, UPDATE(or, R32(op->reg)), cc)					\
+	OPERATE(x, inc32, R32(op->rm) = op_inc32(e, R32(op->rm)), cc)			\
+	OPERATE(x, dec32, R32(op->rm) = op_dec32(e, R32(op->rm)), cc)
+
+#define DEFINE_FUSED(cc) DEFINE_PAIRS(j, cc) DEFINE_PAIRS(s, cc)
 
 FOR_EACH_CC(DEFINE_FUSED)
 
-#define FUSED_ROW(cc) {									\
-	[FUSE_CMP32_RR] = cmp32_rr_j##cc, [FUSE_CMP32_RI] = cmp32_ri_j##cc,		\
-	[FUSE_CMP8_RR] = cmp8_rr_j##cc, [FUSE_CMP8_RI] = cmp8_ri_j##cc,			\
-	[FUSE_CMP32_RM] = cmp32_rm_j##cc, [FUSE_CMP32_MR] = cmp32_mr_j##cc,		\
-	[FUSE_CMP32_MI] = cmp32_mi_j##cc, [FUSE_CMP8_RM] = cmp8_rm_j##cc,		\
-	[FUSE_CMP8_MR] = cmp8_mr_j##cc, [FUSE_CMP8_MI] = cmp8_mi_j##cc,			\
-	[FUSE_TEST32_RR] = test32_rr_j##cc, [FUSE_TEST32_RI] = test32_ri_j##cc,		\
-	[FUSE_TEST8_RR] = test8_rr_j##cc, [FUSE_TEST8_RI] = test8_ri_j##cc,		\
-	[FUSE_TEST8_MI] = test8_mi_j##cc,						\
-	[FUSE_ADD_RI] = add32_ri_j##cc, [FUSE_SUB_RI] = sub32_ri_j##cc, [FUSE_AND_RI] = and32_ri_j##cc,	\
-	[FUSE_ADD_RR] = add32_rr_j##cc, [FUSE_SUB_RR] = sub32_rr_j##cc, [FUSE_AND_RR] = and32_rr_j##cc,	\
-	[FUSE_OR_RR] = or32_rr_j##cc, [FUSE_INC] = inc32_j##cc, [FUSE_DEC] = dec32_j##cc,	\
+#define PAIRS_ROW(x, cc) {								\
+	[FUSE_CMP32_RR] = cmp32_rr_##x##cc, [FUSE_CMP32_RI] = cmp32_ri_##x##cc,		\
+	[FUSE_CMP8_RR] = cmp8_rr_##x##cc, [FUSE_CMP8_RI] = cmp8_ri_##x##cc,			\
+	[FUSE_CMP32_RM] = cmp32_rm_##x##cc, [FUSE_CMP32_MR] = cmp32_mr_##x##cc,		\
+	[FUSE_CMP32_MI] = cmp32_mi_##x##cc, [FUSE_CMP8_RM] = cmp8_rm_##x##cc,		\
+	[FUSE_CMP8_MR] = cmp8_mr_##x##cc, [FUSE_CMP8_MI] = cmp8_mi_##x##cc,			\
+	[FUSE_TEST32_RR] = test32_rr_##x##cc, [FUSE_TEST32_RI] = test32_ri_##x##cc,		\
+	[FUSE_TEST8_RR] = test8_rr_##x##cc, [FUSE_TEST8_RI] = test8_ri_##x##cc,		\
+	[FUSE_TEST8_MI] = test8_mi_##x##cc,						\
+	[FUSE_ADD_RI] = add32_ri_##x##cc, [FUSE_SUB_RI] = sub32_ri_##x##cc, [FUSE_AND_RI] = and32_ri_##x##cc,	\
+	[FUSE_ADD_RR] = add32_rr_##x##cc, [FUSE_SUB_RR] = sub32_rr_##x##cc, [FUSE_AND_RR] = and32_rr_##x##cc,	\
+	[FUSE_OR_RR] = or32_rr_##x##cc, [FUSE_INC] = inc32_##x##cc, [FUSE_DEC] = dec32_##x##cc,	\
 },
 
+#define FUSED_ROW(cc) PAIRS_ROW(j, cc)
+#define FUSED_SIDE_ROW(cc) PAIRS_ROW(s, cc)
+
 handler *const fused_table[16][FUSE_KINDS] = { FOR_EACH_CC(FUSED_ROW) };
+handler *const fused_side_table[16][FUSE_KINDS] = { FOR_EACH_CC(FUSED_SIDE_ROW) };

@@ -75,6 +75,7 @@ extern handler *const mov_table[FORMS][3];
 extern handler *const movx_table[2][2][MOVX_FORMS][2];	/* [zero, sign][from 8, 16][form][to 16, 32] */
 extern handler *const shift_table[8][2][3][3];	/* ROL ROR RCL RCR SHL SHR SAL SAR; [imm, CL][R MF MG][size] */
 extern handler *const jcc_table[16];
+extern handler *const side_table[16];	/* Jcc in the middle of a block */
 extern handler *const setcc_table[16][3];	/* R MF MG */
 extern handler *const cmov_table[16][3];	/* 32 bits: R MF MG */
 
@@ -86,6 +87,7 @@ enum fuse {
 	FUSE_INC, FUSE_DEC, FUSE_KINDS
 };
 extern handler *const fused_table[16][FUSE_KINDS];
+extern handler *const fused_side_table[16][FUSE_KINDS];	/* in the middle of a block */
 
 H(h_slow); H(h_slow_end); H(h_slow_jump); H(h_fall); H(h_stale); H(h_breakpoint); H(h_nop);
 H(h_mov32_ri); H(h_lea32); H(h_lea_g);

@@ -22,8 +22,15 @@ int64_t
 block_rest(const struct engine *e, const struct op *op)
 {
 	const struct block *b = e->block;
+	const struct op *before;
+	int64_t rest;
 
-	return b && op >= b->ops && op < b->ops + b->ops_count ? b->count - (op - b->ops) : 0;
+	if (!b || op < b->ops || op >= b->ops + b->ops_count)
+		return 0;
+	rest = b->count;
+	for (before = b->ops; before < op; before++)
+		rest -= op_insns(before);
+	return rest;
 }
 
 /* Back to the instruction's first byte. */

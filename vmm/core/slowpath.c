@@ -42,13 +42,13 @@ H(h_slow_jump)
 H(h_stale)
 {
 	e->budget += block_rest(e, op);
-	v->eip = e->eip_base + op->offset;
+	v->eip = e->eip_base + op_offset(op);
 	return dispatch(v, e);
 }
 
 H(h_breakpoint)
 {
-	v->eip = e->eip_base + op->offset;
+	v->eip = e->eip_base + op_offset(op);
 	e->cur = NULL;
 	e->ctl->exit.reason = DEBUG_BREAKPOINT;
 	e->ctl->exit.address = v->seg[CS].base + v->eip;
