@@ -42,6 +42,7 @@ class PortBus:
         self.core_owned = core_owned
         self.stats = BusStats()
         self._owner: dict[int, Claim] = {}
+        self._placed: list[tuple[Claim, list[int]]] = []
 
     def claim(self, first: int, count: int, device: PortDevice, *, width: int = 1, name: str = "") -> Claim:
         """Give ports to a device. Asserts that they are free and not the core's."""
@@ -56,18 +57,26 @@ class PortBus:
     def place(self, first: int, ports: Iterable[int], device: PortDevice, *, width: int, name: str) -> Claim:
         """Give a relocatable device those of `ports` (offsets from `first`) that are free; the others shadow it.
 
-        A guest chooses these addresses, so a collision is not an error: the earlier claim answers.
+        A guest chooses these addresses, so a collision is not an error: the earlier claim answers while it is there.
         """
         claim = Claim(first, 0, device, width, name)
-        for port in (first + offset for offset in ports):
-            if 0 <= port < PORTS and port not in self._owner and not self.core_owned(port):
-                self._owner[port] = claim
+        wanted = [port for port in (first + offset for offset in ports) if 0 <= port < PORTS]
+        self._placed.append((claim, [port for port in wanted if not self.core_owned(port)]))
+        self._settle()
         return claim
 
     def release(self, claim: Claim) -> None:
-        """Take a claim back: its ports are unclaimed."""
+        """Take a claim back: its ports are unclaimed, or answered by what was placed under it."""
+        self._placed = [entry for entry in self._placed if entry[0] is not claim]
         for port in [port for port, owner in self._owner.items() if owner is claim]:
             del self._owner[port]
+        self._settle()
+
+    def _settle(self) -> None:
+        """Every relocatable device has those of its ports that are free."""
+        for claim, ports in self._placed:
+            for port in ports:
+                self._owner.setdefault(port, claim)
 
     def claims(self) -> list[Claim]:
         """Every claim once, by lowest port."""

@@ -1,13 +1,14 @@
-"""PCI configuration: mechanism 1 and the standard header; no behaviour.
+"""PCI configuration mechanism 1, and the board's interrupt links; no behaviour.
 
-Source: PCI Local Bus Specification 2.2, sections 3.2.2.3.2 and 6.1.
+Source: PCI Local Bus Specification 2.2, sections 2.2.6 and 3.2.2.3.2.
 """
 
 from enum import IntFlag
 
 CONFIG_ADDRESS = 0xCF8
 CONFIG_DATA = 0xCFC
-CONFIG_BYTES = 256
+LINKS = 4
+NO_IRQ = 0xFF  # in an interrupt line register: not connected
 
 
 class ConfigAddress(IntFlag):
@@ -23,12 +24,3 @@ class ConfigAddress(IntFlag):
 LATCHED = (
     ConfigAddress.ENABLE | ConfigAddress.BUS | ConfigAddress.DEVICE | ConfigAddress.FUNCTION | ConfigAddress.REGISTER
 )
-
-
-class Command(IntFlag):
-    """Command register, bits that matter to a device without bus mastering."""
-
-    IO = 1 << 0
-    MEMORY = 1 << 1
-    MASTER = 1 << 2
-    SERR = 1 << 8

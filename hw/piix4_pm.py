@@ -1,8 +1,11 @@
-"""PIIX4 power-management function: where the guest finds the ACPI registers and switches itself off.
+"""PIIX4 power-management function: the ACPI registers, soft-off, the APM ports and the SMBus host.
 
 PMBASE (configuration register 40h) places a block of 64 ports once PMREGMISC.PMIOSE is set. PM1_STS, PM1_EN and the PM
 timer in that block belong to the core, which is told the base; SLP_EN with SLP_TYP 0 in PM1_CNT is soft-off.
-Not modelled: SMBus, general-purpose events, throttling, sleep states other than soft-off (SLP_EN is then ignored).
+SMBBASE (90h) places 16 ports once SMBHSTCFG.HST_EN is set. The bus is empty, so each transfer ends at once with a
+device error. APMC (B2h) obeys the two commands by which an operating system turns ACPI on and off.
+Not modelled: general-purpose events, throttling, system management interrupts, SMBus interrupts (drivers poll), sleep
+states other than soft-off (SLP_EN is then ignored).
 Source: Intel 82371AB (PIIX4) data sheet, cited as [ds].
 """
 
@@ -12,8 +15,25 @@ from ctypes import LittleEndianStructure, c_uint8, sizeof
 from typing import Protocol
 
 from hw.bus import Claim, PortBus
-from hw.pci_spec import CONFIG_BYTES
-from hw.piix4_pm_spec import BLOCK, BLOCK_OFFSETS, BLOCK_PORTS, CONFIG, PMBASE_MASK, PMIOSE, SLP_TYP_SOFT_OFF, Pm1Cnt
+from hw.piix4_pm_spec import (
+    APM_PORTS,
+    BLOCK,
+    BLOCK_OFFSETS,
+    BLOCK_PORTS,
+    CONFIG,
+    CONFIG_BYTES,
+    PMBASE_MASK,
+    PMIOSE,
+    SLP_TYP_SOFT_OFF,
+    SMBBASE_MASK,
+    SMBUS,
+    SMBUS_PORTS,
+    ApmCommand,
+    Pm1Cnt,
+    SmbControl,
+    SmbHostConfig,
+    SmbStatus,
+)
 from hw.wiring import PowerSwitch
 
 
@@ -29,25 +49,36 @@ class PmCore(Protocol):
 class Piix4PmState(LittleEndianStructure):
     """All guest-visible state that is not the core's."""
 
-    _fields_ = [("config", c_uint8 * CONFIG_BYTES), ("block", c_uint8 * BLOCK_PORTS)]
+    _fields_ = [
+        ("config", c_uint8 * CONFIG_BYTES),
+        ("block", c_uint8 * BLOCK_PORTS),
+        ("smbus", c_uint8 * SMBUS_PORTS),
+        ("apm", c_uint8 * APM_PORTS),
+    ]
 
 
-assert sizeof(Piix4PmState) == CONFIG_BYTES + BLOCK_PORTS
+assert sizeof(Piix4PmState) == CONFIG_BYTES + BLOCK_PORTS + SMBUS_PORTS + APM_PORTS
 
 
 class Piix4Pm:
-    """Function 3 of the PIIX4."""
+    """Function 3 of the PIIX4. Ports B2h and B3h are answered by `apm`, wherever they are claimed."""
 
     State = Piix4PmState
 
     def __init__(self, state: Piix4PmState, bus: PortBus, core: PmCore, power: PowerSwitch) -> None:
         self.state, self.bus, self.core, self.power = state, bus, core, power
-        self._claim: Claim | None = None
+        self.smbus, self.apm = SmbusHost(state), ApmPorts(self)
+        self._block: tuple[int, Claim] | None = None
+        self._smbus: tuple[int, Claim] | None = None
 
     def reset(self) -> None:
         CONFIG.reset(self.state.config)
         BLOCK.reset(self.state.block)
+        SMBUS.reset(self.state.smbus)
+        self.state.apm[:] = [0] * APM_PORTS
         self.sync()
+
+    # from the guest
 
     def config_read(self, offset: int, width: int) -> int:
         return CONFIG.read(self.state.config, offset, width)
@@ -61,25 +92,86 @@ class Piix4Pm:
     def port_write(self, offset: int, width: int, value: int) -> None:
         BLOCK.dispatch(self, BLOCK.write(self.state.block, offset, width, value))
 
+    def acpi_enabled(self, on: bool) -> None:
+        """The operating system takes the power-management events, or gives them back to firmware."""
+        control = BLOCK.get(self.state.block, "PM1_CNT") & ~Pm1Cnt.SCI_EN
+        BLOCK.put(self.state.block, "PM1_CNT", control | (Pm1Cnt.SCI_EN if on else 0))
+        self.sync()
+
+    # register handlers
+
     def decode_changed(self) -> None:
         self.sync()
 
     def control_written(self) -> None:
-        """SLP_EN starts the transition that SLP_TYP names, and reads as 0. [ds: 7.2, PMCNTRL]"""
+        """SLP_EN starts the transition that SLP_TYP names; it and GBL_RLS read as 0. [ds: PMCNTRL]"""
         control = BLOCK.get(self.state.block, "PM1_CNT")
-        BLOCK.put(self.state.block, "PM1_CNT", control & ~Pm1Cnt.SLP_EN)
+        BLOCK.put(self.state.block, "PM1_CNT", control & ~(Pm1Cnt.SLP_EN | Pm1Cnt.GBL_RLS))
         if control & Pm1Cnt.SLP_EN and control & Pm1Cnt.SLP_TYP == SLP_TYP_SOFT_OFF:
             self.power.power_off()
         self.sync()
 
     def sync(self) -> None:
-        """The block is decoded where and while the configuration says so."""
-        base = CONFIG.get(self.state.config, "PMBASE") & PMBASE_MASK
-        decoded = base and CONFIG.get(self.state.config, "PMREGMISC") & PMIOSE
-        if self._claim is not None:
-            self.bus.release(self._claim)
-            self._claim = None
-        self.core.set_pm_base(base if decoded else 0)
-        if decoded:
-            self._claim = self.bus.place(base, BLOCK_OFFSETS, self, width=4, name="piix4_pm")
+        """Both blocks are decoded where and while the configuration says so."""
+        config = self.state.config
+        on = CONFIG.get(config, "PMREGMISC") & PMIOSE
+        base = CONFIG.get(config, "PMBASE") & PMBASE_MASK if on else 0
+        self.core.set_pm_base(base)
+        if base != (self._block[0] if self._block else 0):
+            self._block = self._move(self._block, base, self, "piix4_pm")
+        on = CONFIG.get(config, "SMBHSTCFG") & SmbHostConfig.HST_EN
+        base = CONFIG.get(config, "SMBBASE") & SMBBASE_MASK if on else 0
+        if base != (self._smbus[0] if self._smbus else 0):
+            self._smbus = self._move(self._smbus, base, self.smbus, "piix4_smbus")
         self.core.set_sci_enable(bool(BLOCK.get(self.state.block, "PM1_CNT") & Pm1Cnt.SCI_EN))
+
+    def _move(
+        self, placed: tuple[int, Claim] | None, base: int, device: Piix4Pm | SmbusHost, name: str
+    ) -> tuple[int, Claim] | None:
+        """Take a block from where it was and place it at `base`; 0: nowhere."""
+        if placed is not None:
+            self.bus.release(placed[1])
+        if not base:
+            return None
+        ports = BLOCK_OFFSETS if device is self else range(SMBUS_PORTS)
+        return base, self.bus.place(base, ports, device, width=4, name=name)
+
+
+class SmbusHost:
+    """The SMBus host controller, on a bus without devices."""
+
+    def __init__(self, state: Piix4PmState) -> None:
+        self.state = state
+
+    def port_read(self, offset: int, width: int) -> int:
+        return SMBUS.read(self.state.smbus, offset, width)
+
+    def port_write(self, offset: int, width: int, value: int) -> None:
+        SMBUS.dispatch(self, SMBUS.write(self.state.smbus, offset, width, value))
+
+    def command_written(self) -> None:
+        """START gets no acknowledgement; KILL ends the transfer as FAILED. START reads as 0. [ds: SMBHSTCNT]"""
+        store = self.state.smbus
+        control = SMBUS.get(store, "SMBHSTCNT")
+        SMBUS.put(store, "SMBHSTCNT", control & ~SmbControl.START)
+        status = SMBUS.get(store, "SMBHSTSTS") & ~SmbStatus.HOST_BUSY
+        if control & SmbControl.KILL:
+            status |= SmbStatus.FAILED
+        elif control & SmbControl.START:
+            status |= SmbStatus.DEV_ERR
+        SMBUS.put(store, "SMBHSTSTS", status)
+
+
+class ApmPorts:
+    """APMC and APMS: both are stored."""
+
+    def __init__(self, chip: Piix4Pm) -> None:
+        self.chip = chip
+
+    def port_read(self, offset: int, width: int) -> int:
+        return int(self.chip.state.apm[offset])
+
+    def port_write(self, offset: int, width: int, value: int) -> None:
+        self.chip.state.apm[offset] = value & 0xFF
+        if offset == 0 and value in {ApmCommand.ACPI_ENABLE, ApmCommand.ACPI_DISABLE}:
+            self.chip.acpi_enabled(value == ApmCommand.ACPI_ENABLE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 
@@ -17,6 +18,24 @@ class PortDevice(Protocol):
     def port_read(self, offset: int, width: int) -> int: ...
 
     def port_write(self, offset: int, width: int, value: int) -> None: ...
+
+
+class MmioDevice(Protocol):
+    """Answers a range of guest physical memory. `offset` counts from its first byte; `width` is a power of two."""
+
+    def mmio_read(self, offset: int, width: int) -> int: ...
+
+    def mmio_write(self, offset: int, width: int, value: int) -> None: ...
+
+
+class GuestMemory(Protocol):
+    """What a bus master reaches."""
+
+    def dma(self, gpa: int, length: int, write: bool) -> AbstractContextManager[list[memoryview]]:
+        """`length` bytes at `gpa` themselves, in order; `write`: the device stores into them.
+
+        Raises a RingfenceError, with nothing transferred, where no memory answers.
+        """
 
 
 class Device(Protocol):
@@ -78,3 +97,38 @@ class CpuRegisters(Protocol):
 
     @property
     def cpl(self) -> int: ...
+
+
+class ResetSwitch(Protocol):
+    """Whoever can start the machine anew; it does so once the access that asks for it is over."""
+
+    def reset_machine(self) -> None:
+        """RESET# to everything."""
+
+    def reset_processor(self) -> None:
+        """INIT# to the processors; memory and devices stay as they are."""
+
+
+class AddressLine20(Protocol):
+    """One control of address line 20."""
+
+    def set_a20(self, on: bool) -> None: ...
+
+
+class BlockDevice(Protocol):
+    """A disk's or disc's contents, as numbered blocks. Every method raises MediaError when the backend fails."""
+
+    @property
+    def block_size(self) -> int:
+        """Bytes: 512 or 2048."""
+
+    @property
+    def blocks(self) -> int: ...
+
+    def read(self, block: int, views: list[memoryview]) -> None:
+        """Fill the views, in order; together they are a number of whole blocks."""
+
+    def write(self, block: int, views: list[memoryview]) -> None: ...
+
+    def flush(self) -> None:
+        """What was written survives a power failure from here on."""

@@ -34,3 +34,11 @@ class LayoutMismatch(RingfenceError):
 
 class EngineFailed(RingfenceError):
     """The engine cannot go on, by no fault of the guest that hardware would report."""
+
+
+class MediaError(RingfenceError):
+    """A disk's backend could not read or write: the first block that failed, of how many asked for."""
+
+    def __init__(self, block: int, count: int) -> None:
+        super().__init__(f"disk: block {block} of {count} cannot be read or written")
+        self.block, self.count = block, count

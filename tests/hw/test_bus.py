@@ -70,3 +70,12 @@ def test_a_relocated_block_is_shadowed_by_earlier_claims_and_can_be_taken_away()
     bus.release(claim)
     assert bus.read(0x1005, 1) == 0xFF
     assert bus.read(0x1004, 1) == 0
+
+
+def test_what_a_relocated_block_covered_comes_back_when_it_moves_away() -> None:
+    bus, first, second = PortBus(), Recorder(), Recorder()
+    above = bus.place(0x1000, range(8), first, width=4, name="first")
+    bus.place(0x1004, range(8), second, width=4, name="second")
+    assert bus.read(0x1004, 1) == 4
+    bus.release(above)
+    assert (bus.read(0x1003, 1), bus.read(0x1004, 1)) == (0xFF, 0)

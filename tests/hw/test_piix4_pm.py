@@ -5,7 +5,7 @@ import pytest
 from hw.bus import PortBus
 from hw.pci import PciHost, PciHostState
 from hw.piix4_pm import Piix4Pm, Piix4PmState
-from hw.piix4_pm_spec import SLOT
+from hw.piix4_pm_spec import APM_PORTS, APMC_PORT, SLOT
 
 PM = 0x80003B00
 
@@ -18,6 +18,7 @@ class Board:
         self.host = PciHost(PciHostState())
         self.pm = Piix4Pm(Piix4PmState(), self.bus, self, self)
         self.bus.claim(0xCF8, 8, self.host, width=4)
+        self.bus.claim(APMC_PORT, APM_PORTS, self.pm.apm)
         self.host.attach(*SLOT, self.pm)
         self.host.reset()
         self.pm.reset()
@@ -113,3 +114,66 @@ def test_the_cores_registers_are_not_claimed(board: Board) -> None:
     board.configure(0x80, 1, 1)
     assert board.bus.read(0x1000, 4) == 0xFFFFFFFF
     assert board.bus.read(0x1008, 4) == 0xFFFFFFFF
+
+
+def test_firmware_finds_smm_set_up_and_ports_present(board: Board) -> None:
+    assert board.config(0x58) == 0x02000000
+    assert [board.config(offset, 1) for offset in (0x5F, 0x63, 0x67)] == [0x80, 0x60, 0x98]
+
+
+def test_apm_ports_store_and_turn_acpi_on_and_off(board: Board) -> None:
+    board.configure(0x40, 0x1001)
+    board.configure(0x80, 1, 1)
+    board.bus.write(0xB3, 1, 0x5A)
+    board.bus.write(0xB2, 1, 0xF1)
+    assert (board.bus.read(0xB2, 2), board.sci, board.bus.read(0x1004, 2)) == (0x5AF1, 1, 1)
+    board.bus.write(0xB2, 1, 0x33)
+    assert board.sci == 1
+    board.bus.write(0xB2, 1, 0xF0)
+    assert (board.sci, board.bus.read(0x1004, 2)) == (0, 0)
+
+
+def test_global_release_reads_as_0(board: Board) -> None:
+    board.configure(0x40, 0x1001)
+    board.configure(0x80, 1, 1)
+    board.bus.write(0x1004, 2, 0x0005)
+    assert board.bus.read(0x1004, 2) == 1
+
+
+def smbus(board: Board) -> None:
+    board.configure(0x90, 0x1041)
+    board.configure(0xD2, 0x09, 1)
+
+
+def test_the_smbus_host_is_decoded_once_it_is_enabled(board: Board) -> None:
+    board.configure(0x90, 0xFFFFFFFF)
+    assert board.config(0x90) == 0xFFF1
+    board.configure(0x90, 0x1041)
+    assert board.bus.read(0x1040, 1) == 0xFF
+    board.configure(0xD2, 0x09, 1)
+    assert board.bus.read(0x1040, 1) == 0
+    board.configure(0xD2, 0x08, 1)
+    assert board.bus.read(0x1040, 1) == 0xFF
+
+
+def test_a_transfer_on_the_empty_smbus_is_a_device_error(board: Board) -> None:
+    """As a driver does it: address, command, START; poll; clear the status by writing it back."""
+    smbus(board)
+    board.bus.write(0x1044, 1, 0xA1)
+    board.bus.write(0x1043, 1, 0x00)
+    board.bus.write(0x1042, 1, 0x48)
+    assert board.bus.read(0x1042, 1) == 0x08, "START reads as 0"
+    assert board.bus.read(0x1040, 1) == 0x04, "device error, not busy"
+    board.bus.write(0x1040, 1, 0x04)
+    assert board.bus.read(0x1040, 1) == 0
+    board.bus.write(0x1042, 1, 0x02)
+    assert board.bus.read(0x1040, 1) == 0x10
+
+
+def test_both_blocks_may_lie_side_by_side_and_reset_removes_them(board: Board) -> None:
+    board.configure(0x40, 0x1001)
+    board.configure(0x80, 1, 1)
+    smbus(board)
+    assert (board.bus.read(0x1034, 4), board.bus.read(0x1040, 1)) == (0x7FFFBFFF, 0)
+    board.pm.reset()
+    assert (board.bus.read(0x1034, 4), board.bus.read(0x1040, 1), board.base) == (0xFFFFFFFF, 0xFF, 0)

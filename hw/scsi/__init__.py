@@ -1,0 +1,1 @@
+"""SCSI command sets: targets that execute CDBs, whatever carries them."""
