@@ -87,9 +87,14 @@ def build_flat(name: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where builds are kept: $XDG_CACHE_HOME or ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "ringfence" / "guests"
+    """Where builds are kept: $XDG_CACHE_HOME, if it is an absolute path, or ~/.cache. Raises BuildFailed."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():  # [XDG Base Directory Specification: such a path is invalid and ignored]
+        try:
+            base = Path.home() / ".cache"
+        except RuntimeError as error:
+            raise BuildFailed("no place for built guests: expected HOME or XDG_CACHE_HOME to be set") from error
+    return base / "ringfence" / "guests"
 
 
 def _read_guest(path: Path) -> Guest:
@@ -126,8 +131,11 @@ def _compiler_version() -> str:
 def _run(command: list[str], what: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise BuildFailed(f"{what}: cannot run {command[0]}: {error}") from error
+    except OSError as error:
+        wanted = "expected a gcc for i386 programs; RINGFENCE_GUEST_CC names another"
+        raise BuildFailed(f"{what}: cannot run {command[0]}: {error.strerror}: {wanted}") from error
+    except subprocess.TimeoutExpired as error:
+        raise BuildFailed(f"{what}: {command[0]} was not done after {BUILD_TIMEOUT_S} s") from error
     if done.returncode != 0:
         raise BuildFailed(f"{what}: {command[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
@@ -149,13 +157,13 @@ def _cached(target: str, sources: list[Path], includes: tuple[str, ...], script:
     """Compile and link `sources` as `target` unless it is there. A `.bin` target is the image without its ELF."""
     key = _key(target, [*sources, *([script] if script else [])], (*COMPILE_FLAGS, *LINK_FLAGS))
     place = cache_folder() / f"{target}-{key}"
-    if (place / target).is_file():
-        return place / target
     try:
+        if _is_built(place / target):
+            return place / target
         place.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{target}-", dir=place.parent))
     except OSError as error:
-        raise BuildFailed(f"{target}: cannot write to the cache {place.parent}: {error}") from error
+        raise BuildFailed(f"{target}: cannot use the cache {place.parent}: {error.strerror}") from error
     try:
         elf = scratch / (target.removesuffix(".bin") + ".flat.elf" if target.endswith(".bin") else target)
         layout = [f"-Wl,-T,{script}"] if script else []
@@ -163,17 +171,29 @@ def _cached(target: str, sources: list[Path], includes: tuple[str, ...], script:
         _run([COMPILER, *COMPILE_FLAGS, *includes, *LINK_FLAGS, *layout, "-o", str(elf), *names], target)
         if elf.name != target:
             _run(["objcopy", "-O", "binary", str(elf), str(scratch / target)], target)
-        _publish(scratch, place)
+        if not _is_built(scratch / target):
+            raise BuildFailed(f"{target}: {COMPILER} said nothing and wrote nothing")
+        _publish(scratch, place, target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return place / target
 
 
-def _publish(scratch: Path, place: Path) -> None:
+def _is_built(path: Path) -> bool:
+    """An empty file is what a host that lost power makes of a build."""
+    try:
+        return path.stat().st_size > 0
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _publish(scratch: Path, place: Path, target: str) -> None:
     """Rename into place. Another builder may have been faster: then its result, made from the same bytes, stands."""
     scratch.chmod(0o755)
     try:
+        if place.is_dir() and not _is_built(place / target):
+            shutil.rmtree(place)
         scratch.rename(place)
     except OSError as error:
-        if not place.is_dir():
-            raise BuildFailed(f"{place}: cannot be written: {error}") from error
+        if not _is_built(place / target):
+            raise BuildFailed(f"{place}: cannot be written: {error.strerror}") from error

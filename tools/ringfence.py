@@ -1,7 +1,7 @@
 """`ringfence`: run a guest program, list and build the guests, debug one.
 
 Exit status: the guest's own; 2 for bad input, options or a host that refuses; 3 after a triple fault; 4 when the engine
-cannot go on; 124 when --timeout ends the run.
+cannot go on; 124 when --timeout ends the run; 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -10,23 +10,48 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from ringfence.errors import RingfenceError
+from ringfence.errors import BadOption, RingfenceError
+from tools.process import complain, die_of, flush_output, open_standard_streams
+from vmx.ending import EndedBySignal, ending_signals
 
 STATUS_BAD_INPUT = 2
 STATUS_INTERRUPTED = 130
-
+STATUS_UNREAD = 1
+EXIT_STATUSES = (
+    "exit status: the guest's own; 2 bad input, option or host; 3 triple fault; 4 the engine cannot go on; "
+    "124 --timeout; 130 Ctrl-C"
+)
 
 # Options whose value may begin with a dash, which argparse would take for another option.
 DASHED_VALUES = frozenset({"--cpu-features", "--append"})
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as everything else here does."""
+    """Says what is wrong in one line, as everything else here does. Options are not abbreviated."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(STATUS_BAD_INPUT, f"ringfence: {message}\n")
+        raise BadOption(message)
+
+
+def mebibytes(text: str) -> int:
+    """The value of --mem; its range is the machine's to check."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number of MiB, found {text!r}") from None
+
+
+def seconds(text: str) -> float:
+    """The value of --timeout; its range is the machine's to check."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds, found {text!r}") from None
 
 
 def glue(arguments: Sequence[str]) -> list[str]:
@@ -42,10 +67,11 @@ def glue(arguments: Sequence[str]) -> list[str]:
 def parser() -> argparse.ArgumentParser:
     top = OneLineParser(prog="ringfence", description="Run 32-bit guests on a monitor of their own.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
-    run = verbs.add_parser("run", help="run a guest's name, a multiboot or plain 32-bit ELF, or firmware")
+    what = "run a guest's name, a multiboot or plain 32-bit ELF, or firmware"
+    run = verbs.add_parser("run", help=what, epilog=EXIT_STATUSES)
     add_machine_options(run)
     run.set_defaults(action=run_verb)
-    debug = verbs.add_parser("debug", help="run a program under a GDB remote stub")
+    debug = verbs.add_parser("debug", help="run a program under a GDB remote stub", epilog=EXIT_STATUSES)
     add_machine_options(debug)
     debug.add_argument("--gdb", default="tcp:1234", metavar="WHERE", help="tcp:PORT or unix:PATH (default %(default)s)")
     debug.add_argument("--wait", action="store_true", help="run nothing before the first gdb is there")
@@ -60,12 +86,12 @@ def parser() -> argparse.ArgumentParser:
 def add_machine_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("target", nargs="?", metavar="TARGET", help="a guest's name or the path of a program")
     verb.add_argument("--engine", default="auto", metavar="NAME", help="interp, world, or auto (default)")
-    verb.add_argument("--mem", type=int, default=64, metavar="MIB", help="memory in MiB (default %(default)s)")
+    verb.add_argument("--mem", type=mebibytes, default=64, metavar="MIB", help="memory, 2 to 3072 MiB (default 64)")
     verb.add_argument("--cpu-features", default="", metavar="LIST", help="CPUID mask, such as -sse2,-pae,+hypervisor")
     verb.add_argument("--serial", default="stdio", metavar="WHERE", help="COM1: stdio, file:PATH, pty, unix:PATH, none")
     verb.add_argument("--append", default="", metavar="TEXT", help="the program's command line")
     verb.add_argument("--bios", metavar="FILE", help="raw firmware image, started at the reset vector")
-    verb.add_argument("--timeout", type=float, metavar="SECONDS", help="end the run after this time with status 124")
+    verb.add_argument("--timeout", type=seconds, metavar="SECONDS", help="end the run after this time with status 124")
     verb.add_argument("--stats", action="store_true", help="afterwards, what the run was made of")
     verb.add_argument("--trace", default="", metavar="KINDS", help="print events: io,irq,fault,cr,int or all")
     verb.add_argument("--screen", action="store_true", help="show the text screen at B8000")
@@ -92,20 +118,50 @@ def guests_verb(options: argparse.Namespace) -> int:
     return 0
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The console script. Every error is one line on stderr."""
-    options = parser().parse_args(glue(sys.argv[1:] if arguments is None else arguments))
-    action: Callable[[argparse.Namespace], int] = options.action
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options. Raises BadOption, and SystemExit after --help."""
     try:
-        return action(options)
+        return parser().parse_args(glue(arguments))
+    except SystemExit:
+        sys.stdout.flush()
+        raise
+
+
+def act(arguments: Sequence[str]) -> int:
+    """Parse and do it. Whatever cannot be done is one line on stderr."""
+    try:
+        options = parse(arguments)
+        action: Callable[[argparse.Namespace], int] = options.action
+        status = action(options)
+        sys.stdout.flush()
+        return status
     except RingfenceError as error:
-        print(f"ringfence: {error}", file=sys.stderr)
-        return STATUS_BAD_INPUT
+        complain(str(error))
+    except BrokenPipeError:
+        return STATUS_UNREAD  # the reader of our output has gone, and needs no telling
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        complain(f"{what}the host refused: {error.strerror or error}")
+    except MemoryError:
+        complain("the host has no memory left for this")
+    except ImportError as error:
+        complain(f"a library cannot be loaded: {error.__cause__ or error}")
+    return STATUS_BAD_INPUT
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script: the exit status."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy multiplies no matrices here: spare its threads
+    open_standard_streams()
+    try:
+        with ending_signals():
+            return act(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:
         return STATUS_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of our output has gone
-        return 1
+    except EndedBySignal as ended:
+        return die_of(ended.number)
+    finally:
+        flush_output()
 
 
 if __name__ == "__main__":

@@ -20,9 +20,17 @@ def resolve(target: str | None) -> Path | None:
     if "/" not in target and target in names:
         return builder.build(target)
     path = Path(target)
-    if not path.exists():
-        raise BadInput(target, "no such file or guest", f"a path, or one of {', '.join(names)}", "neither")
+    if not target or not exists(path):
+        raise BadInput(target or "TARGET", "no such file or guest", f"a path, or one of {', '.join(names)}", "neither")
     return path
+
+
+def exists(path: Path) -> bool:
+    """Whether something has this name; one that no file can have, such as a too long one, is nobody's."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def guests_text(*, as_json: bool, build: bool) -> str:

@@ -9,6 +9,7 @@ Source: Multiboot Specification 0.6.96, section 3.2.
 
 from __future__ import annotations
 
+import os
 from ctypes import sizeof
 from typing import Protocol
 
@@ -41,7 +42,7 @@ def enter_program(state: VcpuState, memory: Memory, image: Image, command_line: 
     """Load the image and set the vCPU up for it. Raises BadInput when no room is left for what it is told."""
     for piece in image.pieces:
         memory.write(piece.gpa, piece.data)
-    text = f"{image.name} {command_line}".strip().encode()
+    text = os.fsencode(f"{image.name} {command_line}".strip())
     if len(text) > COMMAND_LINE_BYTES_MAX:
         raise BadInput("--append", "length", f"at most {COMMAND_LINE_BYTES_MAX} bytes", f"{len(text)}")
     memory_bytes = memory.ram_pages << 12

@@ -12,7 +12,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.live import Live
 
-from ringfence.errors import BadOption
+from ringfence.errors import BadOption, HostRefused
 from vmm._core import lib
 from vmx import runner
 from vmx.debug import MachineUnderDebug, debug_machine
@@ -25,6 +25,7 @@ from vmx.stats import stats_text
 from vmx.stop import STATUS_TIMEOUT, StopKind, StopReason
 from vmx.trace import TraceWriter, parse_kinds
 
+TIMEOUT_S_MAX = 10**9
 SCREEN_INTERVAL_NS = 200_000_000
 
 # Kinds of stop that a person is told of, beside the guest's own output.
@@ -60,8 +61,8 @@ def say(text: str) -> None:
 
 def build_machine(options: Options, program: Path | None) -> Machine:
     """A machine with `program`, or else the firmware, in it. Raises a RingfenceError with nothing left open."""
-    if options.timeout is not None and not options.timeout > 0:
-        raise BadOption(f"--timeout {options.timeout}: expected more than 0 seconds")
+    if options.timeout is not None and not 0 < options.timeout <= TIMEOUT_S_MAX:
+        raise BadOption(f"--timeout {options.timeout:g}: expected more than 0 and at most {TIMEOUT_S_MAX} seconds")
     if (program is None) == (options.bios is None):
         raise BadOption("expected a TARGET or --bios FILE, and not both")
     config = MachineConfig(options.mem, options.engine, options.cpu_features, trace=parse_kinds(options.trace))
@@ -94,6 +95,8 @@ def run_command(options: Options, program: Path | None) -> int:
     sys.stdout.flush()
     if report:
         say(report)
+    if machine.serial.lost is not None:
+        raise HostRefused(f"--serial {options.serial}: output was lost: {machine.serial.lost}")
     return STATUS_TIMEOUT if stop.kind is StopKind.TIMED_OUT else stop.status
 
 

@@ -84,14 +84,14 @@ def backtrace_lines(vcpu: Vcpu, symbols: SymbolTable) -> list[str]:
         if frame == 0 or len(words) < 2 or words[1] == 0:
             break
         shown.add(words[1])
-        lines.append(f"  {symbols.describe(words[1])}")
+        lines.append(f"  {symbols.describe_return(words[1])}")
         if words[0] <= frame:
             break
         frame = words[0]
     for word in _words(vcpu, stack_base + vcpu.gpr[lib.ESP], STACK_WORDS):
-        if word not in shown and symbols.at(word) and follows_call(vcpu.read_linear(word - 7, 7)):
+        if word not in shown and symbols.at(word, inside=word - 1) and follows_call(vcpu.read_linear(word - 7, 7)):
             shown.add(word)
-            lines.append(f"  {symbols.describe(word)} ?")
+            lines.append(f"  {symbols.describe_return(word)} ?")
         if len(lines) > FRAMES_MAX:
             break
     return lines

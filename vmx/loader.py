@@ -11,25 +11,45 @@ import io
 import os
 import stat
 import struct
-from ctypes import sizeof
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from elftools.common.exceptions import ELFError
 from elftools.construct.lib.container import Container
 from elftools.elf.elffile import ELFFile
 
 from ringfence.errors import BadInput
+from vmx.elf_spec import (
+    ELFCLASS32,
+    ELFCLASS64,
+    ELFDATA2LSB,
+    ELFDATA2MSB,
+    ELFMAG,
+    HEADER_BYTES,
+    IDENT,
+    PROGRAM_HEADER,
+    PT_LOAD,
+    SECTION_HEADER,
+    SHN_UNDEF,
+    SHT_SYMTAB,
+    STT_FUNC,
+    STT_NOTYPE,
+    STT_OBJECT,
+    SYMBOL,
+    SYMBOL_TYPE_MASK,
+)
 from vmx.multiboot_spec import (
+    HEADER,
+    HEADER_ADDRESSES,
     HEADER_ALIGN,
     HEADER_MAGIC,
     HEADER_SEARCH_BYTES,
     KNOWN_REQUIREMENTS,
     REQUIREMENTS,
-    SHORT_HEADER_BYTES,
-    Header,
     HeaderFlag,
 )
 from vmx.symbols import Symbol, SymbolTable
@@ -37,10 +57,9 @@ from vmx.symbols import Symbol, SymbolTable
 PROGRAM_BYTES_MAX = 1 << 30
 FIRMWARE_UNIT = 64 << 10
 FIRMWARE_BYTES_MAX = 4 << 20
-ELF_SYMBOL = np.dtype(
-    [("name", "<u4"), ("value", "<u4"), ("size", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2")]
-)
-NAMED_SYMBOL_TYPES = (0, 1, 2)  # NOTYPE, OBJECT, FUNC
+NAMED_SYMBOL_TYPES = (STT_NOTYPE, STT_OBJECT, STT_FUNC)
+SYMBOLS_MAX = 1 << 18
+SYMBOL_NAME_BYTES_MAX = 512
 
 # What pyelftools is seen to raise, beside its own ELFError, on bytes that only begin like an ELF file.
 PARSER_ERRORS = (ELFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, AssertionError,
@@ -54,6 +73,15 @@ class Piece:
     gpa: int
     data: bytes
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Multiboot:
+    """A multiboot header at `offset` in the file. `rest` is the file behind its three words."""
+
+    offset: int
+    flags: int
+    rest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +109,30 @@ def load_program(path: Path, memory_bytes: int) -> Image:
         if unknown:
             raise BadInput(where, "multiboot header", "only requirements 0, 1 and 2", f"requirement bits {unknown:#x}")
     if header is not None and header.flags & HeaderFlag.ADDRESSES:
-        pieces, entry = address_pieces(where, content, header), int(header.entry_addr)
+        pieces, entry = address_pieces(where, content, header)
     else:
         pieces, entry = segment_pieces(where, content, elf), int(elf["e_entry"])
+    check_places(where, pieces, memory_bytes)
+    if not any(piece.gpa <= entry < piece.gpa + piece.size for piece in pieces):
+        raise BadInput(where, "entry point", "inside a loaded segment", f"{entry:#x}")
+    return Image(path.name, tuple(pieces), entry, header is not None, read_symbols(content, elf))
+
+
+def check_places(where: str, pieces: list[Piece], memory_bytes: int) -> None:
+    """Every piece in memory, and no two in the same place. Raises BadInput."""
     for piece in pieces:
         if piece.gpa + piece.size > memory_bytes:
             raise BadInput(
                 where, f"segment at {piece.gpa:#x}, {piece.size:#x} bytes",
                 f"inside the machine's memory of {memory_bytes >> 20} MiB", f"end at {piece.gpa + piece.size:#x}",
             )  # fmt: skip
-    if not any(piece.gpa <= entry < piece.gpa + piece.size for piece in pieces):
-        raise BadInput(where, "entry point", "inside a loaded segment", f"{entry:#x}")
-    return Image(path.name, tuple(pieces), entry, header is not None, read_symbols(content, elf))
+    ordered = sorted(pieces, key=lambda piece: piece.gpa)
+    for lower, upper in pairwise(ordered):
+        if lower.gpa + lower.size > upper.gpa:
+            raise BadInput(
+                where, f"segments at {lower.gpa:#x} and {upper.gpa:#x}", "no overlap",
+                f"the first one's end at {lower.gpa + lower.size:#x}",
+            )  # fmt: skip
 
 
 def load_firmware(path: Path) -> bytes:
@@ -104,9 +144,9 @@ def load_firmware(path: Path) -> bytes:
 
 
 def read_file(path: Path, limit: int, what: str) -> bytes:
-    """A whole regular file of at most `limit` bytes."""
+    """A whole regular file of at most `limit` bytes. A FIFO or device is refused, not waited for."""
     try:
-        with path.open("rb") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
             facts = os.fstat(file.fileno())
             if not stat.S_ISREG(facts.st_mode):
                 raise BadInput(str(path), "file type", f"a regular file with {what}", stat.filemode(facts.st_mode))
@@ -117,30 +157,35 @@ def read_file(path: Path, limit: int, what: str) -> bytes:
         raise BadInput(str(path), "cannot read", f"a file with {what}", str(error.strerror)) from error
 
 
-def find_multiboot(content: bytes) -> Header | None:
+def find_multiboot(content: bytes) -> Multiboot | None:
     """The multiboot header: 4-byte aligned, in the first 8 KiB, its three words adding up to 0."""
     head = content[:HEADER_SEARCH_BYTES]
     magic = HEADER_MAGIC.to_bytes(4, "little")
     offset = head.find(magic)
     while offset >= 0:
-        if offset % HEADER_ALIGN == 0 and offset + SHORT_HEADER_BYTES <= len(head):
-            header = Header.from_buffer_copy(content[offset : offset + sizeof(Header)].ljust(sizeof(Header), b"\0"))
+        end = offset + HEADER.sizeof()
+        if offset % HEADER_ALIGN == 0 and end <= len(head):
+            header = HEADER.parse(content[offset:end])
             if (header.magic + header.flags + header.checksum) & 0xFFFFFFFF == 0:
-                return header
+                return Multiboot(offset, header.flags, content[end : end + HEADER_ADDRESSES.sizeof()])
         offset = head.find(magic, offset + 1)
     return None
 
 
 def parse_elf(where: str, content: bytes) -> ELFFile:
     """An ELF file that an i386 can run, its header checked."""
-    if content[:4] != b"\x7fELF":
-        raise BadInput(where, "magic", "an ELF executable (7f 45 4c 46)", content[:4].hex(" ") or "an empty file")
-    if len(content) < 52:
-        raise BadInput(where, "ELF header", "52 bytes", f"a file of {len(content)}")
-    if content[4] != 1:
-        raise BadInput(where, "ELF class", "32-bit", {2: "64-bit"}.get(content[4], f"class {content[4]}"))
-    if content[5] != 1:
-        raise BadInput(where, "ELF byte order", "little-endian", {2: "big-endian"}.get(content[5], str(content[5])))
+    if not content.startswith(ELFMAG):
+        start = content[: len(ELFMAG)].hex(" ") or "an empty file"
+        raise BadInput(where, "magic", f"an ELF executable ({ELFMAG.hex(' ')})", start)
+    if len(content) < HEADER_BYTES:
+        raise BadInput(where, "ELF header", f"{HEADER_BYTES} bytes", f"a file of {len(content)}")
+    ident = IDENT.parse(content)
+    if ident.ei_class != ELFCLASS32:
+        found = "64-bit" if ident.ei_class == ELFCLASS64 else f"class {ident.ei_class}"
+        raise BadInput(where, "ELF class", "32-bit", found)
+    if ident.ei_data != ELFDATA2LSB:
+        found = "big-endian" if ident.ei_data == ELFDATA2MSB else f"encoding {ident.ei_data}"
+        raise BadInput(where, "ELF byte order", "little-endian", found)
     try:
         elf = ELFFile(io.BytesIO(content))
         header: Container = elf.header
@@ -150,19 +195,19 @@ def parse_elf(where: str, content: bytes) -> ELFFile:
         raise BadInput(where, "ELF machine", "EM_386", str(header["e_machine"]))
     if header["e_type"] != "ET_EXEC":
         raise BadInput(where, "ELF type", "ET_EXEC, linked to fixed addresses", str(header["e_type"]))
-    table_end = header["e_phoff"] + header["e_phnum"] * 32
-    if header["e_phnum"] and (header["e_phentsize"] != 32 or table_end > len(content)):
-        raise BadInput(where, "program headers", f"32 bytes each, within {len(content)} bytes", f"end at {table_end}")
     return elf
 
 
 def segment_pieces(where: str, content: bytes, elf: ELFFile) -> list[Piece]:
     """One piece for each PT_LOAD segment that occupies memory."""
+    count, table_end = elf["e_phnum"], elf["e_phoff"] + elf["e_phnum"] * PROGRAM_HEADER.itemsize
+    if count and (elf["e_phentsize"] != PROGRAM_HEADER.itemsize or table_end > len(content)):
+        expected = f"{PROGRAM_HEADER.itemsize} bytes each, within {len(content)} bytes"
+        raise BadInput(where, "program headers", expected, f"{elf['e_phentsize']} bytes each, end at {table_end}")
     pieces = []
-    for index in range(elf["e_phnum"]):
-        start = elf["e_phoff"] + 32 * index
-        kind, offset, _vaddr, paddr, filesz, memsz = struct.unpack_from("<6I", content, start)
-        if kind != 1 or not memsz:
+    for index, row in enumerate(table(content, PROGRAM_HEADER, elf["e_phoff"], count)):
+        offset, paddr, filesz, memsz = (int(row[name]) for name in ("p_offset", "p_paddr", "p_filesz", "p_memsz"))
+        if row["p_type"] != PT_LOAD or not memsz:
             continue
         what = f"segment {index}"
         if filesz > memsz:
@@ -177,41 +222,54 @@ def segment_pieces(where: str, content: bytes, elf: ELFFile) -> list[Piece]:
     return pieces
 
 
-def address_pieces(where: str, content: bytes, header: Header) -> list[Piece]:
-    """The one piece that the address fields of a multiboot header describe. [Multiboot 3.1.3]"""
-    at = content.find(bytes(header)[:SHORT_HEADER_BYTES])
-    start = at - (header.header_addr - header.load_addr)
-    length = (header.load_end_addr or header.load_addr + len(content) - start) - header.load_addr
-    if header.load_addr > header.header_addr or start < 0 or length <= 0 or start + length > len(content):
+def address_pieces(where: str, content: bytes, header: Multiboot) -> tuple[list[Piece], int]:
+    """The one piece that the address fields of a multiboot header describe, and the entry point. [Multiboot 3.1.3]"""
+    if len(header.rest) < HEADER_ADDRESSES.sizeof():
+        expected = f"{HEADER_ADDRESSES.sizeof()} bytes behind the header"
+        raise BadInput(where, "multiboot addresses (truncated file)", expected, f"{len(header.rest)}")
+    fields = HEADER_ADDRESSES.parse(header.rest)
+    load_addr = fields.load_addr
+    start = header.offset - (fields.header_addr - load_addr)
+    length = (fields.load_end_addr or load_addr + len(content) - start) - load_addr
+    if load_addr > fields.header_addr or start < 0 or length <= 0 or start + length > len(content):
         raise BadInput(where, "multiboot addresses", "a range inside the file", f"{length} bytes from offset {start}")
-    size = max(length, (header.bss_end_addr or header.load_addr + length) - header.load_addr)
-    return [Piece(header.load_addr, content[start : start + length], size)]
+    size = max(length, (fields.bss_end_addr or load_addr + length) - load_addr)
+    return [Piece(load_addr, content[start : start + length], size)], fields.entry_addr
+
+
+def table(content: bytes, row: np.dtype[Any], offset: int, count: int) -> npt.NDArray[Any]:
+    """`count` rows from `offset`, or as many as the file has."""
+    there = max(0, len(content) - offset) // row.itemsize
+    return np.frombuffer(content, row, min(count, there), offset if there else 0)
 
 
 def read_symbols(content: bytes, elf: ELFFile) -> SymbolTable:
     """Names from the ELF symbol table; empty when there is none or it is damaged, which stops nobody from running."""
-    try:
-        table = elf.get_section_by_name(".symtab")
-        if table is None:
-            return SymbolTable()
-        strings = elf.get_section(table["sh_link"])
-        return SymbolTable(decode_symbols(section_bytes(content, table), section_bytes(content, strings)))
-    except PARSER_ERRORS:
+    if elf["e_shentsize"] != SECTION_HEADER.itemsize:
         return SymbolTable()
+    sections = table(content, SECTION_HEADER, elf["e_shoff"], elf["e_shnum"])
+    for section in sections[sections["sh_type"] == SHT_SYMTAB]:
+        if section["sh_link"] < len(sections):
+            strings = sections[section["sh_link"]]
+            start, end = int(strings["sh_offset"]), int(strings["sh_offset"]) + int(strings["sh_size"])
+            count = int(section["sh_size"]) // SYMBOL.itemsize
+            rows = table(content, SYMBOL, int(section["sh_offset"]), min(count, SYMBOLS_MAX))
+            return SymbolTable(decode_symbols(rows, content[start:end]))
+    return SymbolTable()
 
 
-def section_bytes(content: bytes, section: Any) -> bytes:
-    return content[section["sh_offset"] : section["sh_offset"] + section["sh_size"]]
-
-
-def decode_symbols(table: bytes, strings: bytes) -> list[Symbol]:
-    rows = np.frombuffer(table[: len(table) // ELF_SYMBOL.itemsize * ELF_SYMBOL.itemsize], ELF_SYMBOL)
-    rows = rows[(rows["shndx"] != 0) & (rows["name"] != 0) & np.isin(rows["info"] & 0xF, NAMED_SYMBOL_TYPES)]
+def decode_symbols(rows: npt.NDArray[Any], strings: bytes) -> list[Symbol]:
+    """Those with a name that ends within reason. What a terminal would obey in a name is escaped."""
+    defined = (rows["st_shndx"] != SHN_UNDEF) & (rows["st_name"] != 0)
     found = []
-    for row in rows:
-        start = int(row["name"])
-        end = strings.find(b"\0", start)
-        name = strings[start:end] if end >= 0 else b""
+    for row in rows[defined & np.isin(rows["st_info"] & SYMBOL_TYPE_MASK, NAMED_SYMBOL_TYPES)]:
+        start = int(row["st_name"])
+        end = strings.find(b"\0", start, start + SYMBOL_NAME_BYTES_MAX)
+        name = strings[start:end].decode("utf-8", "backslashreplace") if end >= 0 else ""
         if name:
-            found.append(Symbol(int(row["value"]), int(row["size"]), name.decode("utf-8", "backslashreplace")))
+            found.append(Symbol(int(row["st_value"]), int(row["st_size"]), printable(name)))
     return found
+
+
+def printable(name: str) -> str:
+    return name if name.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)

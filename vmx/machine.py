@@ -223,11 +223,18 @@ class Machine:
     def limit_time(self, seconds: float) -> None:
         self.deadline_ns = time.monotonic_ns() + int(seconds * 1e9)
 
+    def is_late(self) -> bool:
+        return self.deadline_ns is not None and time.monotonic_ns() >= self.deadline_ns
+
+    def is_wanted_back(self) -> bool:
+        """Whether the run is to end or pause: a device that waits for the host stops waiting. Any thread."""
+        return self.stopping is not None or self.pausing is not None or self.is_late()
+
     def between_exits(self) -> StopReason | None:
         """What was posted; then whether to stop. Called with the lock held."""
         while self._posted:
             self._posted.popleft()()
-        if self.deadline_ns is not None and time.monotonic_ns() >= self.deadline_ns and self.stopping is None:
+        if self.is_late() and self.stopping is None:
             self.stopping = StopReason(StopKind.TIMED_OUT)
         return self.stopping or self.pausing
 

@@ -1,10 +1,13 @@
 """Multiboot 1: header, information structure, memory map; no behaviour.
 
+The header is read once, from a file; the other structures are laid into guest memory.
 Source: Multiboot Specification 0.6.96, sections 3.1 to 3.3.
 """
 
 from ctypes import LittleEndianStructure, c_uint32, c_uint64, sizeof
 from enum import IntFlag
+
+from construct import Const, Int32ul, Struct
 
 HEADER_MAGIC = 0x1BADB002
 LOADED_MAGIC = 0x2BADB002
@@ -25,18 +28,23 @@ KNOWN_REQUIREMENTS = HeaderFlag.PAGE_ALIGN | HeaderFlag.MEMORY | HeaderFlag.VIDE
 REQUIREMENTS = 0xFFFF
 
 
-class Header(LittleEndianStructure):
-    """In the file's first 8 KiB; the address fields count only with HeaderFlag.ADDRESSES."""
+# In the file's first 8 KiB. The sum of its three words is 0, modulo 2^32.
+HEADER = Struct(
+    "magic" / Const(HEADER_MAGIC, Int32ul),
+    "flags" / Int32ul,
+    "checksum" / Int32ul,
+)
+assert HEADER.sizeof() == 12
 
-    _fields_ = [
-        ("magic", c_uint32), ("flags", c_uint32), ("checksum", c_uint32),
-        ("header_addr", c_uint32), ("load_addr", c_uint32), ("load_end_addr", c_uint32), ("bss_end_addr", c_uint32),
-        ("entry_addr", c_uint32),
-    ]  # fmt: skip
-
-
-SHORT_HEADER_BYTES = 12
-assert sizeof(Header) == 32
+# Right behind it; they count only with HeaderFlag.ADDRESSES.
+HEADER_ADDRESSES = Struct(
+    "header_addr" / Int32ul,
+    "load_addr" / Int32ul,
+    "load_end_addr" / Int32ul,
+    "bss_end_addr" / Int32ul,
+    "entry_addr" / Int32ul,
+)
+assert HEADER_ADDRESSES.sizeof() == 20
 
 
 class InfoFlag(IntFlag):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vmm.vcpu import ERROR_REASONS, Exit, ExitKind, Vcpu
+from vmx.dump import VECTOR_NAMES
+from vmx.ending import raise_received
 from vmx.machine import Machine
 from vmx.stop import STATUS_HOST_ERROR, STATUS_SHUTDOWN, StopKind, StopReason
 
@@ -18,6 +20,7 @@ def run(machine: Machine, after_exit: AfterExit | None = None) -> StopReason:
     """Run until something outside must decide. A guest fault raises nothing here."""
     vcpu = machine.vcpu
     while True:
+        raise_received()
         exit_ = vcpu.run(QUANTUM_US)
         with machine.lock:
             stop = HANDLERS[exit_.kind](machine, vcpu, exit_) or machine.between_exits()
@@ -76,7 +79,8 @@ def resolve_page(machine: Machine, vcpu: Vcpu, exit_: Exit) -> StopReason | None
 
 
 def shutdown(machine: Machine, vcpu: Vcpu, exit_: Exit) -> StopReason | None:
-    return StopReason(StopKind.SHUTDOWN, STATUS_SHUTDOWN, f"it began with vector {exit_.vector}", exit_.vector)
+    name = VECTOR_NAMES.get(exit_.vector, f"vector {exit_.vector}")
+    return StopReason(StopKind.SHUTDOWN, STATUS_SHUTDOWN, f"it began with {name}", exit_.vector)
 
 
 def debug(machine: Machine, vcpu: Vcpu, exit_: Exit) -> StopReason | None:

@@ -15,6 +15,7 @@ import select
 import socket
 import sys
 import threading
+import time
 import tty
 from collections import deque
 from collections.abc import Callable
@@ -24,7 +25,10 @@ from typing import Protocol
 from ringfence.errors import BadOption, HostRefused
 from vmx.terminal import EscapeKeys, RawTerminal
 
+GONE = frozenset({errno.EPIPE, errno.EIO})  # a pipe's reader; a terminal that hung up
 READ_BYTES = 4096
+ROOM_POLL_MS = 50
+ACCEPT_RETRY_S = 0.1
 INPUT_BYTES_MAX = 1 << 16  # more than this is left with the host until the guest has read some
 
 
@@ -45,6 +49,9 @@ class SerialHost(Protocol):
     def leave(self) -> None:
         """The person at the terminal wants out."""
 
+    def is_wanted_back(self) -> bool:
+        """Whether the run is to end or pause now: nobody waits for a slow reader then."""
+
 
 class SerialBackend:
     """Base: no input, output nowhere. A subclass gives `fileno`s through `_open` and overrides what differs."""
@@ -52,19 +59,24 @@ class SerialBackend:
     def __init__(self) -> None:
         self.input_fd: int | None = None
         self.output_fd: int | None = None
+        self.lost: str | None = None  # why the host took no more output, when that was not a reader's wish
         self._host: SerialHost | None = None
         self._uart: Receiver | None = None
         self._waiting: deque[int] = deque()
         self._room = threading.Event()
         self._room.set()
         self._thread: threading.Thread | None = None
+        self._closing = False
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def connect(self, uart: Receiver, host: SerialHost) -> None:
         """Plug in and start to read. The machine's lock is not held."""
         self._uart, self._host = uart, host
         self._thread = threading.Thread(target=self._read_loop, name="serial", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise HostRefused(f"serial port: the host gives no thread: {error}") from error
 
     def transmit(self, byte: int) -> None:
         """From the UART. Output that nobody can take any more is dropped."""
@@ -77,9 +89,10 @@ class SerialBackend:
 
     def close(self) -> None:
         """Stop reading and give everything back, whatever state it is in. Called once, on every way out."""
+        self._closing = True
         os.write(self._wake_write, b"x")
         self._room.set()
-        if self._thread is not None:
+        if self._thread is not None and self._thread.is_alive():
             self._thread.join(timeout=2)
         self._close_host_side()
         for fd in (self._wake_read, self._wake_write):
@@ -100,7 +113,7 @@ class SerialBackend:
         return [] if self.input_fd is None else [self.input_fd]
 
     def _read_loop(self) -> None:
-        while True:
+        while not self._closing:
             self._room.wait()
             ready = wait_readable([*self._wait_fds(), self._wake_read])
             if self._wake_read in ready:
@@ -136,16 +149,28 @@ class SerialBackend:
             self._room.set()
 
     def _write(self, fd: int, data: bytes) -> None:
-        while data:
+        while data and self._wait_for_room(fd):
             try:
                 data = data[os.write(fd, data) :]
             except BlockingIOError:
-                wait_writable(fd)
+                continue
             except OSError as error:
                 self.output_fd = None
-                if error.errno == errno.EPIPE and self._host is not None:
+                if error.errno not in GONE:
+                    self.lost = error.strerror
+                elif self._host is not None:
                     self._host.leave()
                 return
+
+
+    def _wait_for_room(self, fd: int) -> bool:
+        """Until a write of some bytes does not block. False when the run is to end before that."""
+        poll = select.poll()
+        poll.register(fd, select.POLLOUT)
+        while not poll.poll(ROOM_POLL_MS):
+            if self._host is not None and self._host.is_wanted_back():
+                return False
+        return True
 
 
 class StdioSerial(SerialBackend):
@@ -181,7 +206,9 @@ class FileSerial(SerialBackend):
     def __init__(self, path: Path) -> None:
         super().__init__()
         try:
-            self.output_fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            # a FIFO that nobody reads is refused, not waited for
+            self.output_fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+            os.set_blocking(self.output_fd, True)
         except OSError as error:
             raise HostRefused(f"--serial file:{path}: cannot write: {error.strerror}") from error
         self._fd = self.output_fd
@@ -224,6 +251,7 @@ class UnixSerial(SerialBackend):
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._client: socket.socket | None = None
         try:
+            remove_dead_socket(path)
             self._listener.bind(str(path))
         except OSError as error:
             self._listener.close()
@@ -235,7 +263,11 @@ class UnixSerial(SerialBackend):
 
     def _handle(self, ready: list[int]) -> bool:
         if self._client is None:
-            self._client, _ = self._listener.accept()
+            try:
+                self._client, _ = self._listener.accept()
+            except OSError:  # it went away again, or the host has no descriptor left for it now
+                time.sleep(ACCEPT_RETRY_S)
+                return True
             self.input_fd = self.output_fd = self._client.fileno()
             return True
         return super()._handle(ready)
@@ -250,7 +282,7 @@ class UnixSerial(SerialBackend):
     def transmit(self, byte: int) -> None:
         """A client that went away is no reason to stop."""
         fd = self.output_fd
-        if fd is not None:
+        if fd is not None and self._wait_for_room(fd):
             with contextlib.suppress(OSError):
                 os.write(fd, bytes((byte,)))
 
@@ -262,18 +294,22 @@ class UnixSerial(SerialBackend):
             self._path.unlink()
 
 
+def remove_dead_socket(path: Path) -> None:
+    """A socket that nobody listens on any more, as a killed process leaves it behind."""
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        if probe.connect_ex(str(path)) == errno.ECONNREFUSED:
+            path.unlink()
+
+
 def wait_readable(fds: list[int]) -> list[int]:
     """Those of `fds` that have something to read or were closed at the other end. poll(2): any number may be open."""
     poll = select.poll()
     for fd in fds:
         poll.register(fd, select.POLLIN)
     return [fd for fd, _ in poll.poll()]
-
-
-def wait_writable(fd: int) -> None:
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
-    poll.poll()
 
 
 def open_serial(choice: str, announce: Callable[[str], None]) -> SerialBackend:

@@ -28,20 +28,26 @@ class SymbolTable:
     def __len__(self) -> int:
         return len(self._symbols)
 
-    def at(self, address: int) -> str | None:
-        """`name` or `name+0x12` for an address inside a symbol, else None."""
-        index = bisect_right(self._addresses, address) - 1
+    def at(self, address: int, *, inside: int | None = None) -> str | None:
+        """`name` or `name+0x12` for an address of the symbol that `inside` (the address itself) lies in, else None."""
+        inside = address if inside is None else inside
+        index = bisect_right(self._addresses, inside) - 1
         if index < 0:
             return None
         symbol = self._symbols[index]
-        offset = address - symbol.address
-        if offset >= (symbol.size or FARTHEST_BYTES):
+        if inside - symbol.address >= (symbol.size or FARTHEST_BYTES):
             return None
+        offset = address - symbol.address
         return f"{symbol.name}+{offset:#x}" if offset else symbol.name
 
     def describe(self, address: int) -> str:
         """The address in hex, with its symbol if it has one."""
         name = self.at(address)
+        return f"{address:08x} <{name}>" if name else f"{address:08x}"
+
+    def describe_return(self, address: int) -> str:
+        """As `describe`, of where a call returns to: perhaps just behind the function that called."""
+        name = self.at(address, inside=address - 1)
         return f"{address:08x} <{name}>" if name else f"{address:08x}"
 
     def address_of(self, name: str) -> int | None:

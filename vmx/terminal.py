@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import signal
 import termios
@@ -20,7 +21,10 @@ Ctrl-A H  this help
 
 
 class RawTerminal:
-    """Raw mode on `fd`. Restored by `leave`, at interpreter exit, and when a signal ends the process."""
+    """Raw mode on `fd`. Restored by `leave`, at interpreter exit, and when a signal ends the process.
+
+    SIGTERM and SIGHUP of a command that unwinds at them reach its own handlers; then `leave` is called as ever.
+    """
 
     SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -36,7 +40,8 @@ class RawTerminal:
         self._saved = termios.tcgetattr(self.fd)
         atexit.register(self.leave)
         for number in self.SIGNALS:
-            self._handlers[number] = signal.signal(number, self._die)
+            if signal.getsignal(number) is signal.SIG_DFL:
+                self._handlers[number] = signal.signal(number, self._die)
         tty.setraw(self.fd, termios.TCSANOW)
         settings = termios.tcgetattr(self.fd)
         settings[1] |= termios.OPOST | termios.ONLCR  # our own messages still end their lines
@@ -46,8 +51,9 @@ class RawTerminal:
         """Idempotent."""
         if self._saved is None:
             return
-        termios.tcsetattr(self.fd, termios.TCSADRAIN, self._saved)
-        self._saved = None
+        saved, self._saved = self._saved, None
+        with contextlib.suppress(termios.error):  # a terminal that was closed has no modes
+            termios.tcsetattr(self.fd, termios.TCSADRAIN, saved)
         atexit.unregister(self.leave)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)

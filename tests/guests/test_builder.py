@@ -130,5 +130,38 @@ def test_a_bad_description_is_told(sources: Path) -> None:
 def test_a_file_in_place_of_the_cache_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(builder.BuildFailed, match="cannot write to the cache"):
+    with pytest.raises(builder.BuildFailed, match="cannot use the cache"):
         builder.build("hello")
+
+
+def test_without_a_home_the_cache_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(builder.BuildFailed, match="expected HOME or XDG_CACHE_HOME"):
+        builder.build("hello")
+
+
+def no_home() -> Path:
+    raise RuntimeError
+
+
+def test_a_relative_cache_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    assert builder.cache_folder().is_relative_to(Path.home())
+
+
+def test_an_empty_build_is_made_again(cache: Path) -> None:
+    image = builder.build("hello")
+    image.write_bytes(b"")
+    assert builder.build("hello") == image
+    assert image.read_bytes().startswith(ELF32_I386)
+
+
+@pytest.mark.parametrize("compiler", ["/bin/true", "/nonexistent/gcc", "/bin/false"])
+def test_what_is_no_compiler_is_told(compiler: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "COMPILER", compiler)
+    builder._compiler_version.cache_clear()
+    with pytest.raises(builder.BuildFailed, match=compiler):
+        builder.build("hello")
+    builder._compiler_version.cache_clear()
+    assert not list(cache.glob("*"))

@@ -81,6 +81,15 @@ BAD = {
     "serial file": (["run", "hello", "--serial", "file:/nonexistent/x"], "/nonexistent/x"),
     "trace": (["run", "hello", "--trace", "thoughts"], "--trace"),
     "timeout": (["run", "hello", "--timeout", "-1"], "--timeout"),
+    "no timeout": (["run", "hello", "--timeout", "inf"], "at most"),
+    "timeout that is no number": (["run", "hello", "--timeout", "nan"], "--timeout nan"),
+    "timeout in words": (["run", "hello", "--timeout", "soon"], "expected a number of seconds, found 'soon'"),
+    "memory in words": (["run", "hello", "--mem", "64M"], "expected a whole number of MiB, found '64M'"),
+    "serial FIFO": (["run", "hello", "--serial", "file:{fifo}"], "cannot write"),
+    "FIFO": (["run", "{fifo}"], "expected a regular file"),
+    "command line": (["run", "hello", "--append", "x" * 20000], "--append"),
+    "gdb": (["debug", "hello", "--gdb", "tcp:99999"], "--gdb tcp:99999: expected tcp:PORT or unix:PATH"),
+    "abbreviation": (["run", "hello", "--ti", "5"], "--ti"),
     "firmware": (["run", "--bios", "/etc/passwd"], "64 KiB"),
     "nothing": (["run"], "TARGET"),
     "both": (["run", "hello", "--bios", "/etc/passwd"], "TARGET"),
@@ -88,9 +97,10 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_line_and_status_2(case: str) -> None:
+def test_bad_input_is_one_line_and_status_2(case: str, tmp_path: Path) -> None:
     arguments, message = BAD[case]
-    done = ringfence(*arguments)
+    os.mkfifo(tmp_path / "fifo")
+    done = ringfence(*(word.replace("{fifo}", str(tmp_path / "fifo")) for word in arguments))
     assert done.returncode == 2
     assert done.stderr.startswith("ringfence: ")
     assert done.stderr.count("\n") == 1

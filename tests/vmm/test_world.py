@@ -156,7 +156,10 @@ def start_spinning(tmp_path: Path) -> tuple[subprocess.Popen[str], int]:
     """A `ringfence run` of a guest that never ends, and its world's process id."""
     program = assemble(".globl _start\n_start: jmp _start\n", tmp_path / "spin")
     command = [sys.executable, "-m", "tools.ringfence", "run", str(program), "--engine", "world", "--serial", "none"]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - a background job ignores it
+    )  # fmt: skip
     children = Path(f"/proc/{process.pid}/task")
     for _ in range(LIMIT_S * 20):
         time.sleep(0.05)

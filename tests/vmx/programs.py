@@ -13,9 +13,9 @@ BASE = 0x100000
 def elf(
     code: bytes = b"\xf4" * 16, *, paddr: int = BASE, entry: int | None = None, filesz: int | None = None,
     memsz: int | None = None, machine: int = 3, kind: int = 2, bits: int = 1, order: int = 1, offset: int | None = None,
-    segments: int = 1, phentsize: int = PROGRAM_HEADER_BYTES,
+    segments: int = 1, phentsize: int = PROGRAM_HEADER_BYTES, second: int | None = None,
 ) -> bytes:  # fmt: skip
-    """A 32-bit ELF with one PT_LOAD segment; every field can be set wrong."""
+    """A 32-bit ELF with one PT_LOAD segment; every field can be set wrong. `second`: the code goes there too."""
     start = ELF_HEADER_BYTES + PROGRAM_HEADER_BYTES
     ident = b"\x7fELF" + bytes([bits, order, 1]) + bytes(9)
     header = ident + struct.pack(
@@ -26,6 +26,8 @@ def elf(
         "<8I", 1, start if offset is None else offset, paddr, paddr, len(code) if filesz is None else filesz,
         len(code) if memsz is None else memsz, 5, 4096,
     )  # fmt: skip
+    if second is not None:
+        program += struct.pack("<8I", 1, start, second, second, len(code), len(code), 5, 4096)
     return header + program + code
 
 

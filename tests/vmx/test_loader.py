@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import struct
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -71,7 +73,9 @@ def test_multiboot_address_fields_win_over_segments(tmp_path: Path) -> None:
         (elf(segments=0), "at least one PT_LOAD"),
         (elf(segments=0xFFFF), "program headers"),
         (elf(phentsize=20), "program headers"),
+        (elf(segments=2, second=BASE + 8), "segments at 0x100000 and 0x100008: expected no overlap"),
         (elf(multiboot_header(0x8) + b"\xf4"), "requirement bits 0x8"),
+        (elf(multiboot_header(0x10000)), "multiboot addresses .truncated file.: expected 20 bytes .*, found 0"),
         (elf(multiboot_header(0x10000, addresses=struct.pack("<5I", 0, 0x200000, 0, 0, 0))), "multiboot addresses"),
     ],
 )
@@ -106,6 +110,53 @@ def test_damaged_files_raise_nothing_else(tmp_path: Path) -> None:
         except BadInput:
             refused += 1
     assert refused > 100
+
+
+def test_every_cut_of_a_program_is_loaded_or_refused(tmp_path: Path) -> None:
+    content = assemble(".globl _start\n_start: hlt\n", tmp_path / "good").read_bytes()
+    path = tmp_path / "cut"
+    sections = int.from_bytes(content[32:36], "little")
+    for length in {*range(300), *range(0, sections, 97), *range(sections, len(content))}:
+        path.write_bytes(content[:length])
+        with suppress(BadInput):
+            load_program(path, MEMORY)
+
+
+def test_every_odd_header_field_is_loaded_or_refused(tmp_path: Path) -> None:
+    """Each 32-bit word of the headers and tables takes the values that overflow, point nowhere or count too much."""
+    content = assemble(".globl _start\n_start: hlt\n", tmp_path / "good").read_bytes()
+    path = tmp_path / "odd"
+    sections = int.from_bytes(content[32:36], "little")
+    for at in [*range(16, 180, 4), *range(sections, len(content) - 3, 4)]:
+        for value in (0, 0x7FFFFFFF, 0xFFFFFFFF, len(content)):
+            path.write_bytes(content[:at] + struct.pack("<I", value) + content[at + 4 :])
+            with suppress(BadInput):
+                load_program(path, MEMORY)
+
+
+def test_symbols_cost_no_more_than_they_are_worth(tmp_path: Path) -> None:
+    """A million names that never end, in 16 MiB of text, would take hours to search."""
+    symbols = struct.pack("<IIIBBH", 1, BASE, 4, 2, 0, 1) * (1 << 20)
+    names = b"\0" + b"a" * (16 << 20)
+    content = bytearray(elf())
+    places = len(content), len(content) + len(symbols)
+    content += symbols + names
+    struct.pack_into("<I", content, 32, len(content))
+    struct.pack_into("<HH", content, 46, 40, 3)
+    content += bytes(40) + struct.pack("<10I", 0, 2, 0, 0, places[0], len(symbols), 2, 0, 0, 16)
+    content += struct.pack("<10I", 0, 3, 0, 0, places[1], len(names), 0, 0, 0, 0)
+    path = tmp_path / "program"
+    path.write_bytes(content)
+    started = time.monotonic()
+    assert len(load_program(path, MEMORY).symbols) == 0
+    assert time.monotonic() - started < 10
+
+
+def test_a_symbol_cannot_command_the_terminal(tmp_path: Path) -> None:
+    content = assemble(".globl _start\n_start: hlt\n.globl clearsit\nclearsit: nop\n", tmp_path / "p").read_bytes()
+    (tmp_path / "p").write_bytes(content.replace(b"clearsit\0", b"\x1b[2J\x9b2J\n\0"))
+    image = load_program(tmp_path / "p", MEMORY)
+    assert image.symbols.describe(image.entry + 1).endswith(r" <\x1b[2J\x9b2J\n>")
 
 
 def test_symbols_come_from_the_file(tmp_path: Path) -> None:

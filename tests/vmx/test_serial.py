@@ -21,6 +21,7 @@ class Guest:
 
     def __init__(self, room: int = 1 << 30) -> None:
         self.got = bytearray()
+        self.wanted_back = False
         self.room = room
         self.lock = threading.Lock()
 
@@ -37,6 +38,9 @@ class Guest:
 
     def leave(self) -> None:
         raise AssertionError
+
+    def is_wanted_back(self) -> bool:
+        return self.wanted_back
 
     def wait_for(self, text: bytes) -> None:
         deadline = time.monotonic() + 5
@@ -120,6 +124,25 @@ def test_an_unknown_choice_is_refused(choice: str) -> None:
 def test_a_place_that_cannot_be_is_refused(choice: str) -> None:
     with pytest.raises(HostRefused, match="/nonexistent"):
         open_serial(choice, print)
+
+
+def test_a_reader_that_stopped_reading_holds_nobody_who_is_wanted_back(tmp_path: Path) -> None:
+    backend, guest = UnixSerial(tmp_path / "s"), Guest()
+    backend.connect(guest, guest)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "s"))
+        client.sendall(b"here")
+        guest.wait_for(b"here")
+        sender = threading.Thread(target=send, args=(backend, bytes(1 << 20)), daemon=True)
+        sender.start()
+        sender.join(timeout=0.3)
+        assert sender.is_alive(), "a slow reader slows the guest down"
+        guest.wanted_back = True
+        sender.join(timeout=0.2)
+        backend.output_fd = None
+        sender.join(timeout=5)
+        assert not sender.is_alive()
+    backend.close()
 
 
 def test_closing_without_connecting_is_fine() -> None:

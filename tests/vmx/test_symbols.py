@@ -22,3 +22,8 @@ def test_description_and_reverse_lookup() -> None:
     assert TABLE.describe(0x10) == "00000010"
     assert TABLE.address_of("last") == 0x2000
     assert TABLE.address_of("absent") is None
+
+
+def test_a_return_address_belongs_to_the_function_that_called() -> None:
+    assert TABLE.describe_return(0x1010) == "00001010 <first+0x10>"
+    assert TABLE.describe_return(0x2000) == "00002000 <label+0xfe0>"

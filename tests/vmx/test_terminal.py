@@ -89,4 +89,5 @@ def take_terminal(fd: int) -> None:
     """In the child: make the pseudo-terminal the controlling one, with us in the foreground."""
     import fcntl
 
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
     fcntl.ioctl(fd, termios.TIOCSCTTY, 0)

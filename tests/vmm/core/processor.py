@@ -10,6 +10,7 @@ import ctypes
 import functools
 import subprocess
 import tempfile
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +83,12 @@ class Event:
     eflags: int
 
 
+def give_back(*parts: Interp | ControlMapping | StateFile | GuestMemory) -> None:
+    """Close what a processor was made of."""
+    for part in parts:
+        part.close()
+
+
 class Processor:
     """A vCPU in flat protected mode at CPL 0, about to run what `code` was given."""
 
@@ -110,6 +117,8 @@ class Processor:
         self._tables()
         self.ring(0)
         self.last: Exit | None = None
+        # five descriptors each, and a test run makes hundreds
+        weakref.finalize(self, give_back, self.vcpu.engine, self.control, self.state_file, self.memory)
 
     # ---- set-up ---------------------------------------------------------------------------------------------------
 
