@@ -80,6 +80,7 @@ mmio_write(struct engine *e, uint64_t gpa, uint32_t size, uint64_t value)
 {
 	uint32_t kick = 0;
 
+	value &= width_mask(size);
 	if (size <= 4 &&
 	    intr_mmio_write(e->intr, e->v->vcpu_id, e->v->msr_apic_base, gpa, size, (uint32_t)value, &kick)) {
 		kick_vcpus(e, kick);
@@ -93,9 +94,29 @@ mmio_write(struct engine *e, uint64_t gpa, uint32_t size, uint64_t value)
 
 /* ---- ports ---------------------------------------------------------------------------------- */
 
+/* I/O breakpoints are traps: SDM 3B, 17.2.4, R/Wn = 10b with CR4.DE. */
 static void
-trace_port(struct engine *e, uint32_t port, uint32_t size, uint32_t value, bool write)
+note_port(struct engine *e, uint32_t port, uint32_t size)
 {
+	static const uint8_t lengths[4] = { 1, 2, 8, 4 };
+	const struct vcpu *v = e->v;
+	uint32_t i;
+
+	if (likely(!e->data_watch) || !(v->cr4 & CR4_DE))
+		return;
+	for (i = 0; i < 4; i++) {
+		const uint32_t length = lengths[v->dr[7] >> (18 + 4 * i) & 3], first = v->dr[i] & ~(length - 1);
+
+		if ((v->dr[7] >> (2 * i) & 3) && (v->dr[7] >> (16 + 4 * i) & 3) == 2 &&
+		    (port - first < length || first - port < size))
+			e->data_hits |= 1u << i;
+	}
+}
+
+static void
+port_passed(struct engine *e, uint32_t port, uint32_t size, uint32_t value, bool write)
+{
+	note_port(e, port, size);
 	if (unlikely(e->ctl->trace_mask & TRACE_IO))
 		trace(e, TRACE_IO, port, value, size | (uint32_t)write << 8);
 }
@@ -115,7 +136,7 @@ port_in(struct engine *e, uint32_t port, uint32_t size)
 		value = (uint32_t)entry->data[0];
 	}
 	value &= (uint32_t)width_mask(size);
-	trace_port(e, port, size, value, false);
+	port_passed(e, port, size, value, false);
 	return value;
 }
 
@@ -135,7 +156,7 @@ port_out(struct engine *e, uint32_t port, uint32_t size, uint32_t value)
 		request(e, port, size, 1, true, value);
 		leave(e, EXIT_IO);
 	}
-	trace_port(e, port, size, value, true);
+	port_passed(e, port, size, value, true);
 }
 
 /* A batch that was answered: its data is in e->string_data, *n says how many units. */
@@ -146,6 +167,7 @@ port_string_done(struct engine *e, uint32_t port, uint32_t size, uint32_t *n, bo
 
 	if (!entry)
 		return false;
+	note_port(e, port, size);
 	*n = entry->units;
 	return true;
 }
@@ -157,6 +179,7 @@ port_string(struct engine *e, uint32_t port, uint32_t size, uint32_t n, const ui
 	uint32_t i, kick = 0;
 
 	if (intr_port_owned(port, e->intr)) {
+		note_port(e, port, size);
 		for (i = 0; i < n; i++) {
 			uint32_t x = 0;
 

@@ -143,7 +143,6 @@ code_lookup(struct engine *e)
 	if (unlikely(v->eip > v->seg[CS].limit))
 		raise_gp0(e);
 	paddr = code_physical(e, linear);
-	e->code_vpns[(linear >> PAGE_SHIFT) % CODE_VPNS / 64] |= 1ull << ((linear >> PAGE_SHIFT) % 64);
 	slot = hash_slot(e, paddr, e->mode);
 	for (from = slot, b = NULL; *from; from = &block_at(e, *from)->next) {
 		struct block *c = block_at(e, *from);
@@ -165,6 +164,7 @@ code_lookup(struct engine *e)
 		b->next = *slot;
 		*slot = block_offset(e, b);
 	}
+	e->code_vpns[(linear >> PAGE_SHIFT) % CODE_VPNS / 64] |= 1ull << ((linear >> PAGE_SHIFT) % 64);
 	if (b->ppn2 == ~0u && (e->mode & (MODE_CSFLAT | MODE_CS32 | MODE_ONE)) == (MODE_CSFLAT | MODE_CS32)) {
 		hint = &e->jumps[(v->eip ^ v->eip >> 10) & (JUMP_HINTS - 1)];
 		hint->eip = v->eip;

@@ -191,7 +191,7 @@ block_end(struct engine *e, struct block *b, const struct decoder *d, uint32_t o
 {
 	if (d->crossed) {
 		b->ppn2 = (uint32_t)(d->gpa2 >> PAGE_SHIFT);
-		b->stamp2 = *stamp_cell(e, b->ppn2);
+		b->stamp2 = d->stamp2;
 		mark_code(e, b->ppn2, 0, b->length - d->page_left);
 		mark_code(e, b->ppn, PAGE_SIZE - d->page_left, d->page_left);
 	} else {

@@ -33,6 +33,7 @@ struct decoder {
 	struct op *op;
 	handler *dead;
 	uint64_t gpa2;
+	uint32_t stamp2;		/* of that page, from before its bytes were read */
 	uint32_t mode;
 	uint32_t linear;	/* of the block's first byte */
 	uint32_t pos;		/* next byte, from there; wraps for code before it */

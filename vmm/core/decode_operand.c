@@ -33,6 +33,7 @@ decode_fetch8(struct decoder *d)
 			d->crossed = true;
 			d->page2 = next.bytes;
 			d->gpa2 = next.gpa;
+			d->stamp2 = __atomic_load_n(stamp_cell(d->e, (uint32_t)(next.gpa >> PAGE_SHIFT)), __ATOMIC_ACQUIRE);
 		}
 		d->pos++;
 		return d->page2 ? d->page2[at - d->page_left] : 0xff;

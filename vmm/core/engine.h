@@ -139,7 +139,7 @@ enum block_mode {
  * An access that Python answers leaves run() before the instruction has committed anything;
  * the instruction is then executed again and finds the answer here.
  */
-#define REPLAYS 8
+#define REPLAYS 256	/* more than any instruction makes: a task switch between TSSs in MMIO */
 struct replay_entry { uint64_t address; uint64_t data[2]; uint32_t width; uint32_t is_port; uint32_t write; uint32_t units; };
 struct replay {
 	uint32_t count, cursor;
@@ -227,6 +227,7 @@ struct engine {
 	bool hypercall_answered;
 	bool step_trap;			/* TF was set when the running instruction began; deliver() clears it */
 	bool one_shot;			/* run one instruction only, then look at events */
+	uint32_t began_rf, began_inhibit;	/* EFLAGS.RF and inhibit as the running instruction found them (MODE_ONE) */
 	bool watch_hit;			/* the debugger's watchpoint was met, at watch_linear */
 	uint32_t watch_linear;
 	uint32_t data_hits;		/* DR6 bits of data breakpoints met by the running instruction */

@@ -219,6 +219,43 @@ check_access(struct engine *e, uint32_t linear, uint32_t size, bool write)
 
 /* ---- one page ------------------------------------------------------------------------------ */
 
+/* Units of a long access: all aligned 8-byte pieces that no page edge divides. */
+static uint32_t
+piece(uint32_t linear, uint32_t left)
+{
+	const uint32_t in_page = PAGE_SIZE - (linear & (PAGE_SIZE - 1));
+	uint32_t n = left < 8 ? left : 8;
+
+	if (n > in_page)
+		n = in_page;
+	return n >= 8 ? 8 : n >= 4 ? 4 : n >= 2 ? 2 : 1;
+}
+
+/* MMIO in the widths of a bus: half of an access that two pages share may be of any size. */
+static uint64_t
+device_read(struct engine *e, uint64_t gpa, uint32_t size)
+{
+	uint64_t x = 0;
+	uint32_t at, n;
+
+	for (at = 0; at < size; at += n) {
+		n = piece((uint32_t)gpa + at, size - at);
+		x |= mmio_read(e, gpa + at, n) << (8 * at);
+	}
+	return x;
+}
+
+static void
+device_write(struct engine *e, uint64_t gpa, uint32_t size, uint64_t value)
+{
+	uint32_t at, n;
+
+	for (at = 0; at < size; at += n) {
+		n = piece((uint32_t)gpa + at, size - at);
+		mmio_write(e, gpa + at, n, value >> (8 * at));
+	}
+}
+
 static uint64_t
 page_read(struct engine *e, uint32_t linear, uint32_t size, uint32_t rights)
 {
@@ -227,7 +264,7 @@ page_read(struct engine *e, uint32_t linear, uint32_t size, uint32_t rights)
 	const uint32_t in_page = linear & (PAGE_SIZE - 1);
 
 	if (unlikely(spte & SPTE_MMIO))
-		return mmio_read(e, hit.gpa + in_page, size);
+		return device_read(e, hit.gpa + in_page, size);
 	return host_get(host_page(e, spte) + in_page, size);
 }
 
@@ -239,7 +276,7 @@ page_write(struct engine *e, uint32_t linear, uint32_t size, uint64_t value, uin
 	const uint32_t in_page = linear & (PAGE_SIZE - 1), ppn = (uint32_t)(hit.gpa >> PAGE_SHIFT);
 
 	if (unlikely(spte & SPTE_MMIO)) {
-		mmio_write(e, hit.gpa + in_page, size, value);
+		device_write(e, hit.gpa + in_page, size, value);
 		return;
 	}
 	if (spte & SPTE_ROM)
@@ -255,11 +292,15 @@ page_write(struct engine *e, uint32_t linear, uint32_t size, uint64_t value, uin
 static uint64_t
 access_read(struct engine *e, uint32_t linear, uint32_t size, uint32_t rights)
 {
+	struct shadow_hit hit;
 	uint32_t first;
 
 	if (likely(!crosses_page(linear, size)))
 		return page_read(e, linear, size, rights);
+	/* Both pages are checked before a device is asked. */
 	first = PAGE_SIZE - (linear & (PAGE_SIZE - 1));
+	fill(e, linear, rights, &hit);
+	fill(e, linear + first, rights, &hit);
 	const uint64_t low = page_read(e, linear, first, rights);
 
 	return low | page_read(e, linear + first, size - first, rights) << (8 * first);
@@ -277,10 +318,15 @@ access_write(struct engine *e, uint32_t linear, uint32_t size, uint64_t value, u
 	}
 	/* Both pages are checked before any byte is written. */
 	first = PAGE_SIZE - (linear & (PAGE_SIZE - 1));
-	fill(e, linear, rights | PF_W, &hit);
-	fill(e, linear + first, rights | PF_W, &hit);
+	const bool device_first = (fill(e, linear, rights | PF_W, &hit) & SPTE_MMIO) != 0;
+	const bool device_second = (fill(e, linear + first, rights | PF_W, &hit) & SPTE_MMIO) != 0;
+
+	/* A device may leave run(): so before memory is written, or the instruction could not start again. */
+	if (device_second && !device_first)
+		page_write(e, linear + first, size - first, value >> (8 * first), rights);
 	page_write(e, linear, first, value, rights);
-	page_write(e, linear + first, size - first, value >> (8 * first), rights);
+	if (!device_second || device_first)
+		page_write(e, linear + first, size - first, value >> (8 * first), rights);
 }
 
 uint32_t
@@ -345,18 +391,6 @@ mem_check_read(struct engine *e, uint32_t linear, uint32_t size)
 	fill(e, linear, current_rights(e), &hit);
 	if (crosses_page(linear, size))
 		fill(e, (linear | (PAGE_SIZE - 1)) + 1, current_rights(e), &hit);
-}
-
-/* Units of a long access: all aligned 8-byte pieces that no page edge divides. */
-static uint32_t
-piece(uint32_t linear, uint32_t left)
-{
-	const uint32_t in_page = PAGE_SIZE - (linear & (PAGE_SIZE - 1));
-	uint32_t n = left < 8 ? left : 8;
-
-	if (n > in_page)
-		n = in_page;
-	return n >= 8 ? 8 : n >= 4 ? 4 : n >= 2 ? 2 : 1;
 }
 
 /* What an operand of several words must be aligned to: SDM 3A table 6-7.  10 bytes are an x87 number, 14 and 28 an

@@ -55,6 +55,7 @@ raise_any(struct engine *e, uint32_t vector, bool has_error, uint32_t error)
 {
 	rewind_insn(e);
 	e->replay.count = e->replay.cursor = 0;
+	e->began_rf = e->began_inhibit = 0;
 	e->in_delivery = false;
 	e->fault = (struct fault){ vector, error, has_error, true };
 	unwind(e);
@@ -85,7 +86,10 @@ leave(struct engine *e, uint32_t exit_kind)
 {
 	rewind_insn(e);
 	e->replay.cursor = 0;
-	e->event.due = e->in_delivery;
+	e->v->eflags |= e->began_rf;	/* what held for the instruction holds when it begins again */
+	e->v->inhibit |= e->began_inhibit;
+	e->began_rf = e->began_inhibit = 0;
+	e->event.due |= e->in_delivery;
 	e->in_delivery = false;
 	replay_expect(e, exit_kind);
 	e->leaving = exit_kind;
@@ -133,6 +137,16 @@ count_time(struct engine *e, uint64_t now)
 
 /* ---- events --------------------------------------------------------------------------------------- */
 
+/*
+ * An access was answered, or an event acknowledged, and what asked for it is not done: that is known here alone, not in
+ * the vCPU's state, so the runner does not get the vCPU back before.
+ */
+static bool
+unfinished(const struct engine *e)
+{
+	return e->replay.count || e->hypercall_answered || e->event.due;
+}
+
 /* Expire timers, end the quantum, start a new budget. */
 static void
 poll(struct engine *e)
@@ -147,8 +161,11 @@ poll(struct engine *e)
 	e->deadline = intr_timers(e->intr, e->v->vcpu_id, now, &kick);
 	kick_vcpus(e, kick);
 	e->budget = e->budget_mark = POLL_INSNS;
-	if (now >= e->run_end_ns)
+	if (now < e->run_end_ns)
+		return;
+	if (!unfinished(e))
 		leave(e, EXIT_QUANTUM);
+	e->budget = e->budget_mark = 0;		/* one more instruction */
 }
 
 void
@@ -193,6 +210,17 @@ deliver_event(struct engine *e, uint32_t vector, enum event_kind kind, bool has_
 	e->fault_chain = 0;
 }
 
+/* For the debugger, the way into an exception's handler is a step of its own. */
+static void
+exception_stepped(struct engine *e)
+{
+	if (!e->ctl->single_step)
+		return;
+	e->ctl->exit.reason = DEBUG_STEP;
+	e->ctl->exit.address = e->v->eip;
+	leave(e, EXIT_DEBUG);
+}
+
 /* What the delivery asked for when it left run() has been answered. */
 static void
 deliver_again(struct engine *e)
@@ -201,6 +229,8 @@ deliver_again(struct engine *e)
 
 	deliver_event(e, a.vector, (enum event_kind)a.kind, a.has_error, a.error);
 	e->replay.count = e->replay.cursor = 0;
+	if (a.kind == EV_EXCEPTION)
+		exception_stepped(e);
 }
 
 static void
@@ -219,13 +249,13 @@ deliver_fault(struct engine *e)
 	}
 	e->ctl->stats.exceptions[f.vector & 31]++;
 	e->budget--;	/* a handler whose first instruction faults retires nothing, but time must pass */
+	e->budget_mark--;
+	if (e->intr->clock.mode == CLOCK_COUNTED)
+		clock_retired(e->intr, 1);
 	if (unlikely(e->ctl->trace_mask & TRACE_FAULT))
 		trace(e, TRACE_FAULT, f.vector, f.error, e->v->cr2);
 	deliver_event(e, f.vector, EV_EXCEPTION, f.has_error, f.error);
-	if (e->ctl->single_step) {
-		e->ctl->exit.reason = DEBUG_STEP;
-		leave(e, EXIT_DEBUG);
-	}
+	exception_stepped(e);
 }
 
 static void
@@ -289,6 +319,7 @@ take_debug_trap(struct engine *e)
 {
 	struct vcpu *v = e->v;
 
+	v->activity = ACT_RUNNING;	/* it may have been HLT that was stepped */
 	v->dr[6] |= v->pending_dr6;
 	v->pending_dr6 = 0;
 	e->ctl->stats.exceptions[V_DB]++;
@@ -335,8 +366,11 @@ take_attention(struct engine *e)
 
 	if (bits & ATTN_FLUSH)
 		engine_flush(e);
-	if (bits & ATTN_KICK)
-		leave(e, EXIT_KICK);
+	if (bits & ATTN_KICK) {
+		if (!unfinished(e))
+			leave(e, EXIT_KICK);
+		__atomic_fetch_or(&e->ctl->attention, ATTN_KICK, __ATOMIC_SEQ_CST);
+	}
 	if ((bits & ATTN_INTERRUPT) && e->v->vcpu_id == 0)
 		poll_soon(e);		/* a device may have moved a deadline */
 }
@@ -393,7 +427,7 @@ check_code_breakpoints(struct engine *e)
 	for (i = 0; i < 4; i++)
 		if ((v->dr[7] >> (2 * i) & 3) && (v->dr[7] >> (16 + 4 * i) & 3) == 0 && v->dr[i] == linear)
 			hits |= 1u << i;
-	if (!hits || (v->eflags & FL_RF))
+	if (!hits || (v->eflags & FL_RF) || e->replay.count || e->hypercall_answered)	/* it has begun already */
 		return;
 	v->dr[6] |= hits;
 	raise_noerr(e, V_DB);
@@ -422,6 +456,7 @@ after_one(struct engine *e)
 	const bool step = e->ctl->single_step != 0, watch = e->watch_hit;
 
 	e->replay.count = e->replay.cursor = 0;
+	e->began_rf = e->began_inhibit = 0;
 	e->one_shot = false;
 	e->ctl->resume_breakpoint = 0;
 	if (e->step_trap && !(v->inhibit & INHIBIT_SS))	/* a load of SS is not followed by a single-step trap */
@@ -462,6 +497,8 @@ run_one(struct engine *e)
 	e->step_trap = (v->eflags & FL_TF) != 0;
 	e->data_hits = 0;
 	e->watch_hit = false;
+	e->began_rf = v->eflags & FL_RF;
+	e->began_inhibit = v->inhibit;
 	v->eflags &= ~(uint32_t)FL_RF;
 	v->inhibit = 0;
 	b = code_lookup(e);

@@ -48,7 +48,7 @@ data_watched(const struct engine *e)
 	if (likely(!(dr7 & 0xff) && e->breakpoint_count == 0))
 		return false;
 	for (i = 0; i < 4; i++)
-		if ((dr7 >> (2 * i) & 3) && (dr7 >> (16 + 4 * i) & 1))
+		if ((dr7 >> (2 * i) & 3) && (dr7 >> (16 + 4 * i) & 3))	/* memory or ports */
 			return true;
 	for (i = 0; i < e->breakpoint_count; i++)
 		if (e->breakpoints[i].kind != 0)

@@ -90,6 +90,19 @@ rep_budget(const struct engine *e)
 	return (e->v->eflags & FL_TF) || e->ctl->single_step || e->data_watch ? 1 : REP_BUDGET;
 }
 
+/* Events are looked at before the next element: EIP stays, time passes, and the instruction counts when it ends. */
+static void
+stop_between(struct engine *e)
+{
+	const uint32_t cost = rep_budget(e) / 4 + 1;
+
+	e->v->eip = cur_eip(e);
+	e->budget += 1 - (int64_t)cost;
+	e->budget_mark -= cost;
+	if (e->intr->clock.mode == CLOCK_COUNTED)
+		clock_retired(e->intr, cost);
+}
+
 /* The loop of a REP-prefixed instruction: `once` handles up to `max` elements and says how many. */
 static void
 repeat(struct engine *e, const struct op *op, struct string *s, uint32_t (*once)(struct engine *, const struct op *, struct string *, uint32_t max))
@@ -103,6 +116,7 @@ repeat(struct engine *e, const struct op *op, struct string *s, uint32_t (*once)
 	}
 	while (counter(s) != 0) {
 		const uint32_t wanted = counter(s) < left ? counter(s) : left;
+		const bool answered = e->replay.count != 0;	/* run() was left: events have waited since */
 		const uint32_t done = once(e, op, s, wanted);
 
 		element_done(e);
@@ -110,12 +124,8 @@ repeat(struct engine *e, const struct op *op, struct string *s, uint32_t (*once)
 		left -= done;
 		if (counter(s) == 0)
 			break;
-		if (left == 0) {
-			e->v->eip = cur_eip(e);
-			e->budget -= REP_BUDGET / 4;	/* time passed, but one instruction */
-			e->budget_mark -= REP_BUDGET / 4;
-			if (e->intr->clock.mode == CLOCK_COUNTED)
-				clock_retired(e->intr, REP_BUDGET / 4);
+		if (left == 0 || answered) {
+			stop_between(e);
 			return;
 		}
 	}
@@ -234,17 +244,15 @@ repeat_while(struct engine *e, const struct op *op, struct string *s, void (*onc
 		return;
 	}
 	while (counter(s) != 0) {
+		const bool answered = e->replay.count != 0;
+
 		once(e, op, s);
 		element_done(e);
 		count_down(s, 1);
 		if (counter(s) == 0 || lf_zf(e) != ((op->flags & OP_REP) != 0))
 			break;
-		if (--left == 0) {
-			e->v->eip = cur_eip(e);
-			e->budget -= REP_BUDGET / 4;	/* time passed, but one instruction */
-			e->budget_mark -= REP_BUDGET / 4;
-			if (e->intr->clock.mode == CLOCK_COUNTED)
-				clock_retired(e->intr, REP_BUDGET / 4);
+		if (--left == 0 || answered) {
+			stop_between(e);
 			return;
 		}
 	}
@@ -325,7 +333,8 @@ outs_once(struct engine *e, const struct op *op, struct string *s, uint32_t max)
 
 			__builtin_memcpy(data + i * s->size, &x, s->size);
 		}
-		port_string(e, port, s->size, n, data, true);
+		if (!port_string_done(e, port, s->size, &n, true))	/* behind the answer of a source in MMIO */
+			port_string(e, port, s->size, n, data, true);
 	}
 	advance(s, ESI, n);
 	return n;
