@@ -2,7 +2,7 @@
  * decode_0f.c -- the two-byte opcode map (0F xx).
  *
  * What the P6 map leaves empty is #UD; 0F 18..1F and 0F 0D are hints, executed as no-ops.
- * Source: Intel SDM volume 2, appendix A; cpu.md section 11.2.
+ * Source: Intel SDM volume 2, appendix A.
  */
 #include "decode.h"
 #include "insns.h"

@@ -1,7 +1,7 @@
 /*
  * decode_1.c -- the one-byte opcode map: which handler runs which form.
  *
- * Source: Intel SDM volume 2, appendix A; cpu.md section 11.1.
+ * Source: Intel SDM volume 2, appendix A.
  */
 #include "decode.h"
 #include "insns.h"

@@ -5,7 +5,7 @@
  * A fill asks the shadow page table and then decides what later accesses may do without it:
  * a page gets a read tag when plain memory lies behind it, a write tag only when a store needs no
  * one's attention -- not traced, not decoded, not ROM, and a framebuffer page only once dirty.
- * Source: Intel SDM 3A, 5.3 (limits), 6.15 (#AC), 17.2 (debug registers); cpu.md sections 12-14.
+ * Source: Intel SDM 3A, 5.3 (limits), 6.15 (#AC), 17.2 (debug registers).
  */
 #include "mem.h"
 #include "codecache.h"

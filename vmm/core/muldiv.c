@@ -3,7 +3,7 @@
  *
  * MUL and IMUL: CF and OF say whether the high half matters; SF, ZF and PF are undefined and
  * follow the low half; AF is 0.  DIV and IDIV leave the flags alone, as P6 does.
- * Source: Intel SDM volume 2; cpu.md section 17.
+ * Source: Intel SDM volume 2.
  */
 #include "handlers.h"
 #include "insns.h"

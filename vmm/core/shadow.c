@@ -25,7 +25,7 @@
  * vCPUs the stamps are not relied on: another one's micro TLB may hold the page writable.
  *
  * No allocation, no globals, no I/O.  Source: Intel SDM 3A, 4.10 "Caching Translation
- * Information"; cpu.md 5.
+ * Information".
  */
 #include "shadow.h"
 

@@ -2,8 +2,7 @@
  * shift.c -- rotates and shifts, double shifts, bit tests and bit scans.
  *
  * A count is taken modulo 32; a count of 0 changes nothing, flags included.  Undefined flags
- * follow cpu.md section 17 ("Flags and undefined results"): AF = 0, OF of a longer shift as for
- * the last one-bit step.
+ * are what silicon was seen to give: AF = 0, OF of a longer shift as for the last one-bit step.
  *
  * Source: Intel SDM volume 2; 8- and 16-bit rotates through carry take the count modulo 9 and 17.
  */
