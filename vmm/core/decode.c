@@ -209,6 +209,7 @@ code_decode(struct engine *e, uint32_t linear, uint64_t paddr)
 	const uint32_t most = e->mode & MODE_ONE ? 1 : BLOCK_INSNS;
 	struct decoder d = { .e = e, .mode = e->mode, .linear = linear, .page_left = PAGE_SIZE - (linear & (PAGE_SIZE - 1)) };
 	struct decoded decoded[BLOCK_INSNS];
+	handler *last = h_fall;
 	struct block *b;
 	uint32_t n = 0;
 
@@ -220,10 +221,8 @@ code_decode(struct engine *e, uint32_t linear, uint64_t paddr)
 		d.first = n == 0;
 		d.prev_fuse = n ? decoded[n - 1].fuse : 0;
 		if (!(e->mode & MODE_ONE) && breakpoint_at(e, linear + d.pos)) {
-			if (n == 0) {
-				finish(e, &b->ops[n++], h_breakpoint, 0);
-				d.end = true;
-			}
+			if (n == 0)
+				last = h_breakpoint;
 			break;
 		}
 		decode_insn(&d);
@@ -260,7 +259,7 @@ code_decode(struct engine *e, uint32_t linear, uint64_t paddr)
 	drop_dead_flags(b, decoded, n);
 	count_rest(b, decoded, n);
 	if (!d.end)
-		finish(e, &b->ops[n++], h_fall, d.pos);
+		finish(e, &b->ops[n++], last, d.pos);
 	block_end(e, b, &d, n);
 	return b;
 }
