@@ -163,6 +163,14 @@ HOST = (
         ours=traps(AC),
         theirs=traps(GP, SS),
     ),
+    Row(
+        "A6-A7",
+        "trap cr2 error",
+        "two operands in memory that both fault: which is read first",
+        "observed: family 25 reads ES:(E)DI first, earlier ones DS:(E)SI",
+        ours=traps(PF, GP, SS, AC),
+        theirs=traps(PF, GP, SS, AC),
+    ),
     Row("62 mem", "trap", "below the lower bound the upper one need not be read", "observed", theirs=traps(BR)),
     Row(
         "*",
