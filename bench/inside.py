@@ -15,6 +15,7 @@ from bench.transcript import RunFailed
 from guests.builder import build
 from hw.uart_spec import COM1
 from vmx import runner
+from vmx.attachments import Attachments
 from vmx.loader import Image, Piece, load_program
 from vmx.machine import Machine, MachineConfig
 from vmx.serial import open_serial
@@ -31,7 +32,7 @@ def run_inside(engine: str, image: Image, command_line: str) -> tuple[int, int, 
     reads, writes = os.pipe()
     with os.fdopen(reads, "rb") as printed:
         serial = open_serial(f"file:/proc/self/fd/{writes}", lambda _: None)
-        machine = Machine(MachineConfig(MEMORY_MIB, engine), serial)
+        machine = Machine(MachineConfig(MEMORY_MIB, engine), Attachments((serial,)))
         try:
             machine.load(image, command_line)
             machine.start()

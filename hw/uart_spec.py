@@ -10,6 +10,8 @@ FIFO_DEPTH = 16
 PORTS = 8
 COM1 = 0x3F8
 COM1_IRQ = 4
+COM2 = 0x2F8
+COM2_IRQ = 3
 
 
 class Offset(IntEnum):

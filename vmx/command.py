@@ -15,6 +15,7 @@ from rich.live import Live
 from ringfence.errors import BadOption, HostRefused
 from vmm._core import lib
 from vmx import runner
+from vmx.attachments import Attachments
 from vmx.debug import MachineUnderDebug, debug_machine
 from vmx.dump import dump
 from vmx.loader import load_firmware, load_program
@@ -71,7 +72,7 @@ def build_machine(options: Options, program: Path | None) -> Machine:
     firmware = load_firmware(Path(options.bios)) if options.bios else b""
     serial = open_serial(options.serial, say)
     try:
-        machine = Machine(config, serial, firmware)
+        machine = Machine(config, Attachments((serial,), firmware=firmware))
     except BaseException:
         serial.close()
         raise
@@ -95,8 +96,9 @@ def run_command(options: Options, program: Path | None) -> int:
     sys.stdout.flush()
     if report:
         say(report)
-    if machine.serial.lost is not None:
-        raise HostRefused(f"--serial {options.serial}: output was lost: {machine.serial.lost}")
+    for serial in machine.attachments.serials:
+        if serial is not None and serial.lost is not None:
+            raise HostRefused(f"--serial {options.serial}: output was lost: {serial.lost}")
     return STATUS_TIMEOUT if stop.kind is StopKind.TIMED_OUT else stop.status
 
 

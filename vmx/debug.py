@@ -118,7 +118,7 @@ class MachineUnderDebug:
         clear(self.machine.memory)
         self.machine.power_on()
         self._reload()
-        self.machine.engine.flush()
+        self.machine.vcpu.engine.flush()
 
     def device_lines(self) -> Iterator[str]:
         """Every device's state, field by field."""

@@ -1,50 +1,44 @@
-"""One virtual machine: memory, interrupt page, devices and vCPU plugged together, and a program put into it.
+"""One virtual machine: memory, interrupt page, board and vCPUs plugged together, and a program put into it.
 
-The machine of this version is a small PC: COM1, the ports 402h and F4h, PCI with the PIIX4's power-management function,
-the backdoor, and the interrupt controllers and timers of the core. All RAM below the top is plain memory, the video
-window included; with firmware, E0000-FFFFF and the top of 4 GiB are ROM.
-
-Threads: one runs the vCPU and enters the devices; others call `post`, `leave` or `stop`. `lock` is held around every
-entry into a device.
+Threads: `runner.run` runs the boot vCPU on its caller's thread and every other one on a thread of its own; others call
+`post`, `leave` or `stop`. `lock` is held around every entry into a device. `hold` keeps the vCPUs out of the guest for
+a moment, wherever they are in an instruction; what `at_rest` is given runs when all have finished theirs.
 """
 
 from __future__ import annotations
 
 import ctypes
-import sys
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from hw.backdoor import Backdoor, BackdoorState, MachineFacts
-from hw.bus import PortBus
-from hw.debugport import DEBUG_PORT, EXIT_PORT, DebugPort, ExitPort
-from hw.pci import PciHost, PciHostState
-from hw.pci_spec import CONFIG_ADDRESS
-from hw.piix4_pm import Piix4Pm, Piix4PmState
-from hw.piix4_pm_spec import SLOT
-from hw.uart import Uart, UartState
-from hw.uart_spec import COM1, COM1_IRQ, PORTS, Lcr, Offset
-from hw.wiring import ByteSink
+from hw.backdoor import MachineFacts
+from hw.fw_cfg import describe_machine, e820
+from hw.fw_cfg_spec import E820Type
+from hw.rtc_spec import Boot
 from ringfence.errors import BadOption
 from vmm._core import ffi, lib
 from vmm.cpuid import cpu_model
 from vmm.cpuid_spec import MAX_PHYSICAL_BITS, Leaf
 from vmm.engines import engine_named
 from vmm.engines.contract import EngineFiles, EngineMap
-from vmm.interrupts import Interrupts, owned_ports
+from vmm.interrupts import Event, Interrupts
 from vmm.layout_spec import InterruptPage, VcpuState
-from vmm.memory import PAGE_SIZE, GuestMemory
+from vmm.memory import GuestMemory
 from vmm.state import StateFile
 from vmm.vcpu import Attention, ControlMapping, TraceKind, Vcpu
+from vmx import after_firmware, board
+from vmx.attachments import Attachments
+from vmx.board import Board
 from vmx.boot import enter_program
-from vmx.clock import HostWallClock, host_tsc_hz
+from vmx.clock import host_tsc_hz
 from vmx.loader import Image
-from vmx.serial import SerialBackend
+from vmx.memory_map import MemoryMap, dev_pages_for
 from vmx.stop import StopKind, StopReason
 from vmx.symbols import SymbolTable
 
@@ -53,9 +47,8 @@ State = TypeVar("State", bound=ctypes.Structure)
 NO_TRACE = TraceKind(0)
 MEMORY_MIB_MIN = 2
 MEMORY_MIB_MAX = 3072  # above it a PC's PCI window begins
-FIRMWARE_END = 1 << 32
-LEGACY_FIRMWARE_BYTES = 128 << 10  # the part of the firmware that also appears below 1 MiB
-LEGACY_FIRMWARE_END = 1 << 20
+HOLD_RETRY_S = 0.001
+WAKING = int(Event.NMI | Event.INIT | Event.SIPI)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,96 +61,123 @@ class MachineConfig:
     tsc_hz: int = 0
     trace: TraceKind = NO_TRACE
     uuid: bytes = field(default_factory=lambda: uuid.uuid4().bytes)
+    vcpus: int = 1
+    boot: tuple[Boot, ...] = (Boot.DISK, Boot.CD, Boot.NETWORK)
 
     def check(self) -> None:
         """Raises BadOption for what no machine can have."""
         if not MEMORY_MIB_MIN <= self.memory_mib <= MEMORY_MIB_MAX:
             raise BadOption(f"--mem {self.memory_mib}: expected {MEMORY_MIB_MIN} to {MEMORY_MIB_MAX} (MiB)")
+        if not 1 <= self.vcpus <= lib.RF_VCPUS:
+            raise BadOption(f"--cpus {self.vcpus}: expected 1 to {lib.RF_VCPUS}")
 
 
-def to_stderr(byte: int) -> None:
-    """The default sink of the debug port."""
-    sys.stderr.write(chr(byte))
-    if byte == ord("\n"):
-        sys.stderr.flush()
+class Processor:
+    """One vCPU with what runs it. `inside` is held while it is in the guest."""
+
+    def __init__(self, vcpu: Vcpu, control: ControlMapping) -> None:
+        self.vcpu, self.control = vcpu, control
+        self.inside = threading.Lock()
+        self.thread: int | None = None
+        self.resting = False  # it has left its instruction, and waits for the others to
+        self.wake = threading.Event()
 
 
 class Machine:
     """A machine, switched off until `runner.run`. `close` gives everything back."""
 
-    def __init__(
-        self, config: MachineConfig, serial: SerialBackend, firmware: bytes = b"", debug_sink: ByteSink = to_stderr
-    ) -> None:
+    def __init__(self, config: MachineConfig, attachments: Attachments) -> None:
         config.check()
-        self.config, self.serial, self.firmware = config, serial, firmware
+        self.config, self.attachments = config, attachments
         self.lock = threading.Lock()
         self.stopping: StopReason | None = None
         self.pausing: StopReason | None = None
+        self.run_ended: StopReason | None = None
+        self.ended_by: Vcpu | None = None  # which one ended the run, where one did
         self.deadline_ns: int | None = None
         self.symbols = SymbolTable()
+        self.reload: Callable[[], None] | None = None  # puts the program back after a reset, where firmware does not
         self._posted: deque[Callable[[], None]] = deque()
+        self._resting: deque[Callable[[], None]] = deque()
+        self._resumed = threading.Condition(self.lock)
         self._model = cpu_model(config.cpu_features)
         engine = engine_named(config.engine)
-        self.memory = GuestMemory(config.memory_mib << 20 >> 12, len(firmware) // PAGE_SIZE, 1)
-        self._map_memory()
-        self.state = StateFile.create(SECTIONS)
-        self._control = ControlMapping(0)
+        self.memory = GuestMemory(config.memory_mib << 20 >> 12, dev_pages_for(attachments.firmware), config.vcpus)
+        self.map = MemoryMap(self.memory, attachments.firmware, self.hold)
+        sections: dict[str, type[ctypes.Structure]] = {f"vcpu{n}": VcpuState for n in range(config.vcpus)}
+        self.state = StateFile.create({**sections, "interrupts": InterruptPage, **board.SECTIONS})
         self.interrupts = Interrupts(_as(InterruptPage, self.state["interrupts"]), self.kick_mask)
-        self.engine = engine(self._engine_map(), 0, core_model(self._model))
-        self.vcpu = Vcpu(0, _as(VcpuState, self.state["vcpu0"]), self._control.page, self.engine, self.memory)
-        self._build_devices(debug_sink)
+        controls = [ControlMapping(number) for number in range(config.vcpus)]
+        where = self._engine_map(controls)
+        self.processors = [
+            Processor(
+                Vcpu(
+                    number, _as(VcpuState, self.state[f"vcpu{number}"]), control.page,
+                    engine(where, number, core_model(self._model)), self.memory,
+                ),
+                control,
+            )
+            for number, control in enumerate(controls)
+        ]  # fmt: skip
+        facts = MachineFacts(config.memory_mib, self.tsc_hz(), lib.RF_APIC_BUS_HZ, config.uuid)
+        self.board = Board(self.state, self.memory, self.map, self.interrupts, self, facts, attachments)
+        self.board.claim_debug_ports(self)
+        if attachments.firmware:
+            self._describe_to_firmware()
         self.power_on()
+
+    @property
+    def vcpu(self) -> Vcpu:
+        """The boot processor."""
+        return self.processors[0].vcpu
+
+    @property
+    def vcpus(self) -> list[Vcpu]:
+        return [processor.vcpu for processor in self.processors]
 
     def close(self) -> None:
         """Switched off: give memory, files and the terminal back."""
-        self.serial.close()
-        self.engine.close()
-        self._control.close()
+        for serial in self.attachments.serials:
+            if serial is not None:
+                serial.close()
+        for processor in self.processors:
+            processor.vcpu.engine.close()
+            processor.control.close()
         self.state.close()
         self.memory.close()
 
     # wiring
 
-    def _map_memory(self) -> None:
-        self.memory.map_ram(0, self.memory.ram_pages)
-        if self.firmware:
-            pages = len(self.firmware) // PAGE_SIZE
-            first = self.memory.allocate_dev(pages)
-            self.memory.dev_view(first, pages)[:] = self.firmware
-            self.memory.map_rom(FIRMWARE_END // PAGE_SIZE - pages, pages, first)
-            low = min(pages, LEGACY_FIRMWARE_BYTES // PAGE_SIZE)
-            self.memory.map_rom(LEGACY_FIRMWARE_END // PAGE_SIZE - low, low, first + pages - low)
-
-    def _engine_map(self) -> EngineMap:
+    def _engine_map(self, controls: list[ControlMapping]) -> EngineMap:
         def at(buffer: object) -> int:
             return ctypes.addressof(ctypes.c_char.from_buffer(buffer))  # type: ignore[arg-type]
 
-        memory, state, control = self.memory, self.state, self._control
+        memory, state = self.memory, self.state
+        names = [f"vcpu{number}" for number in range(len(controls))]
         files = EngineFiles(
             memory.ram.fd, memory.dev.fd, memory.pages.fd, state.fd, state.size, state.offsets["interrupts"],
-            (state.offsets["vcpu0"],), (control.fd,), control.size,
+            tuple(state.offsets[name] for name in names), tuple(control.fd for control in controls), controls[0].size,
         )  # fmt: skip
         return EngineMap(
             ram=at(memory.ram.bytes), ram_bytes=memory.ram.size, dev=at(memory.dev.bytes), dev_bytes=memory.dev.size,
             pages=at(memory.pages.bytes), pages_bytes=memory.pages.size, interrupts=state.address("interrupts"),
-            vcpus=(state.address("vcpu0"),), controls=(control.address,), files=files,
+            vcpus=tuple(state.address(name) for name in names),
+            controls=tuple(control.address for control in controls), files=files,
         )  # fmt: skip
 
-    def _build_devices(self, debug_sink: ByteSink) -> None:
-        owned = owned_ports()
-        self.bus = bus = PortBus(lambda port: port in owned)
-        facts = MachineFacts(self.config.memory_mib, self.tsc_hz(), lib.RF_APIC_BUS_HZ, self.config.uuid)
-        state = self.state.states
-        self.uart = Uart(_as(UartState, state["uart0"]), self.interrupts.line(COM1_IRQ), self.serial)
-        self.pci = PciHost(_as(PciHostState, state["pci_host"]))
-        self.pm = Piix4Pm(_as(Piix4PmState, state["piix4_pm"]), bus, self.interrupts, self)
-        self.backdoor = Backdoor(_as(BackdoorState, state["backdoor"]), facts, HostWallClock())
-        bus.claim(COM1, PORTS, self.uart, name="COM1")
-        bus.claim(DEBUG_PORT, 1, DebugPort(debug_sink))
-        bus.claim(EXIT_PORT, 1, ExitPort(self))
-        bus.claim(CONFIG_ADDRESS, PciHost.PORTS, self.pci, width=PciHost.WIDTH)
-        self.pci.attach(*SLOT, self.pm)
-        self.devices = (self.uart, self.pci, self.pm, self.backdoor)
+    def memory_rows(self) -> list[tuple[int, int, E820Type]]:
+        """The memory map that firmware and kernels are told."""
+        return [
+            (0, 0x9FC00, E820Type.RAM),
+            (0x9FC00, 0x400, E820Type.RESERVED),
+            (0xF0000, 0x10000, E820Type.RESERVED),
+            (0x100000, (self.config.memory_mib << 20) - 0x100000, E820Type.RAM),
+        ]
+
+    def _describe_to_firmware(self) -> None:
+        config = self.config
+        rows = [(0, config.memory_mib << 20, E820Type.RAM)]
+        describe_machine(self.board.fw_cfg, cpus=config.vcpus, uuid=config.uuid, memory_map=e820(rows))
 
     # power
 
@@ -165,25 +185,40 @@ class Machine:
         return self.config.tsc_hz or host_tsc_hz()
 
     def power_on(self) -> None:
-        """Everything as after the power button; the vCPU at the reset vector."""
+        """Everything as after the power button; the boot vCPU at the reset vector."""
+        self.interrupts.power_on(self.config.vcpus, self.tsc_hz())
+        self._reset_processors()
+        self._reset_board()
+        for vcpu in self.vcpus:
+            vcpu.set_trace(self.config.trace)
+
+    def _reset_processors(self) -> None:
         signature = next(leaf.eax for leaf in self._model if leaf.leaf == 1)
-        self.interrupts.power_on(1, self.tsc_hz())
-        lib.vcpu_reset(ffi.cast("struct vcpu *", self.state.address("vcpu0")), 0, signature)
-        for device in self.devices:
-            device.reset()
-        self.vcpu.set_trace(self.config.trace)
+        for number, vcpu in enumerate(self.vcpus):
+            lib.vcpu_reset(ffi.cast("struct vcpu *", self.state.address(f"vcpu{number}")), number, signature)
+            vcpu.kick(Attention.FLUSH)
+
+    def _reset_board(self) -> None:
+        config = self.config
+        self.map.load_firmware()
+        self.board.reset()
+        self.board.configure_cmos(config.memory_mib, config.vcpus, config.boot)
+        if not self.attachments.firmware:
+            after_firmware.configure(self.board)
 
     def load(self, image: Image, command_line: str = "") -> None:
         """Put a program into memory and the vCPU at its entry, as a boot loader would. Raises BadInput."""
         self.symbols = image.symbols
         enter_program(self.vcpu.state, self.memory, image, command_line)
-        self.interrupts.virtual_wire()
-        self.bus.write(COM1 + Offset.LCR, 1, Lcr.WLS)  # as firmware leaves it: characters of 8 bits
 
     def start(self) -> None:
         """Let guest time run and take serial input."""
         self.interrupts.resume()
-        self.serial.connect(self.uart, self)
+        for serial, uart in zip(self.attachments.serials, self.board.uarts, strict=True):
+            if serial is not None:
+                serial.connect(uart, self)
+
+    # what the board drives
 
     def power_off(self) -> None:
         """From the chipset: soft-off."""
@@ -193,6 +228,31 @@ class Machine:
         """From the exit port."""
         self.stop(StopReason(StopKind.EXITED, status))
 
+    def reset_machine(self) -> None:
+        """RESET#, once every vCPU has ended its instruction. Any thread, under the lock."""
+        self.at_rest(self._reset)
+
+    def reset_processor(self) -> None:
+        """INIT# from the chipset, which on this board is wired to RESET# of the machine."""
+        self.reset_machine()
+
+    def set_a20(self, on: bool) -> None:
+        """A20M# of every vCPU."""
+        mask = 0xFFFFFFFF if on else 0xFFEFFFFF
+        for vcpu in self.vcpus:
+            if vcpu.state.a20_mask != mask:
+                vcpu.state.a20_mask = mask
+                vcpu.kick(Attention.FLUSH)
+
+    def _reset(self) -> None:
+        self.interrupts.reset(self.config.vcpus)
+        self._reset_processors()
+        self._reset_board()
+        if self.reload is not None:
+            self.reload()
+
+    # stopping
+
     def leave(self) -> None:
         """From the terminal."""
         self.stop(StopReason(StopKind.LEFT))
@@ -201,24 +261,59 @@ class Machine:
         """End the run; the first reason counts. Any thread."""
         if self.stopping is None:
             self.stopping = reason
-        self.vcpu.kick()
+        self.kick_all()
+
+    def end_run(self, reason: StopReason, vcpu: Vcpu | None = None) -> None:
+        """End this run of all vCPUs because of what one of them met; the first reason counts. Any thread."""
+        if self.run_ended is None:
+            self.run_ended, self.ended_by = reason, vcpu
+        self.kick_all()
 
     def pause(self, reason: StopReason) -> None:
         """End this run only, for a debugger, who clears `pausing` and runs it again. Any thread."""
         self.pausing = reason
-        self.vcpu.kick()
+        self.kick_all()
+
+    def kick_all(self) -> None:
+        for processor in self.processors:
+            processor.vcpu.kick()
+            processor.wake.set()
 
     # while it runs
 
     def kick_mask(self, mask: int) -> None:
         """The core names vCPUs that must look at their interrupts."""
-        if mask & 1:
-            self.vcpu.kick(Attention.INTERRUPT)
+        for processor in self.processors:
+            if mask >> processor.vcpu.number & 1:
+                processor.vcpu.kick(Attention.INTERRUPT)
+                processor.wake.set()
 
     def post(self, action: Callable[[], None]) -> None:
-        """Have `action` called by the running thread, under the lock, soon. Any thread."""
+        """Have `action` called by a running thread, under the lock, soon. Any thread."""
         self._posted.append(action)
         self.vcpu.kick()
+
+    def at_rest(self, action: Callable[[], None]) -> None:
+        """Have `action` called, under the lock, when no vCPU is in the middle of an instruction. Any thread."""
+        self._resting.append(action)
+        self.kick_all()
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep every other vCPU out of the guest. The caller has the lock, and no vCPU enters without it."""
+        me = threading.get_ident()
+        held = []
+        try:
+            for processor in self.processors:
+                if processor.thread == me:
+                    continue
+                while not processor.inside.acquire(timeout=HOLD_RETRY_S):
+                    processor.vcpu.kick()
+                held.append(processor)
+            yield
+        finally:
+            for processor in held:
+                processor.inside.release()
 
     def limit_time(self, seconds: float) -> None:
         self.deadline_ns = time.monotonic_ns() + int(seconds * 1e9)
@@ -228,25 +323,40 @@ class Machine:
 
     def is_wanted_back(self) -> bool:
         """Whether the run is to end or pause: a device that waits for the host stops waiting. Any thread."""
-        return self.stopping is not None or self.pausing is not None or self.is_late()
+        return (self.stopping or self.pausing or self.run_ended) is not None or self.is_late()
 
     def between_exits(self) -> StopReason | None:
         """What was posted; then whether to stop. Called with the lock held."""
         while self._posted:
             self._posted.popleft()()
         if self.is_late() and self.stopping is None:
-            self.stopping = StopReason(StopKind.TIMED_OUT)
-        return self.stopping or self.pausing
+            self.stop(StopReason(StopKind.TIMED_OUT))
+        return self.run_ended or self.stopping or self.pausing
 
+    def can_be_woken(self) -> bool:
+        """Can a vCPU that has halted with interrupts off ever go on? Only NMI, INIT or another vCPU helps it."""
+        for number, vcpu in enumerate(self.vcpus):
+            state = vcpu.state
+            if state.nmi_pending or state.init_pending or self.interrupts.state.events[number] & WAKING:
+                return True
+            if state.activity == lib.ACT_RUNNING or (state.activity == lib.ACT_HALTED and state.eflags & lib.FL_IF):
+                return True
+        return False
 
-SECTIONS: dict[str, type[ctypes.Structure]] = {
-    "vcpu0": VcpuState,
-    "interrupts": InterruptPage,
-    "uart0": UartState,
-    "pci_host": PciHostState,
-    "piix4_pm": Piix4PmState,
-    "backdoor": BackdoorState,
-}
+    def rest(self, processor: Processor) -> None:
+        """This vCPU is between two instructions: do what waited for that, or wait until it is done. Lock held."""
+        if not self._resting:
+            return
+        processor.resting = True
+        try:
+            if all(other.resting for other in self.processors):
+                while self._resting:
+                    self._resting.popleft()()
+                self._resumed.notify_all()
+            else:
+                self._resumed.wait_for(lambda: not self._resting or self.is_wanted_back())
+        finally:
+            processor.resting = False
 
 
 def core_model(leaves: list[Leaf]) -> object:

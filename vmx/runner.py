@@ -1,16 +1,24 @@
-"""The one loop that runs a machine and answers its exits, by a table with one handler for each kind."""
+"""The loop that runs a vCPU and answers its exits, by a table with one handler for each kind."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
+from ringfence.errors import HostRefused, RingfenceError
 from vmm.vcpu import ERROR_REASONS, Exit, ExitKind, Vcpu
 from vmx.dump import VECTOR_NAMES
 from vmx.ending import raise_received
-from vmx.machine import Machine
+from vmx.machine import Machine, Processor
 from vmx.stop import STATUS_HOST_ERROR, STATUS_SHUTDOWN, StopKind, StopReason
 
 QUANTUM_US = 10_000
+ASLEEP_S = 0.01  # how often a halted vCPU looks whether it was sent an NMI or INIT
+
+RECALLED = StopReason(StopKind.LEFT, text="another thread ended the run")
+
+# After these a vCPU is between two instructions.
+AT_REST = frozenset({ExitKind.KICK, ExitKind.QUANTUM, ExitKind.HLT})
 
 Handler = Callable[[Machine, Vcpu, Exit], StopReason | None]
 AfterExit = Callable[[Machine], None]
@@ -18,21 +26,70 @@ AfterExit = Callable[[Machine], None]
 
 def run(machine: Machine, after_exit: AfterExit | None = None) -> StopReason:
     """Run until something outside must decide. A guest fault raises nothing here."""
-    vcpu = machine.vcpu
+    machine.run_ended = None
+    others = [OtherProcessor(machine, processor) for processor in machine.processors[1:]]
+    try:
+        for other in others:
+            other.begin()
+        return run_processor(machine, machine.processors[0], after_exit)
+    finally:
+        machine.end_run(RECALLED)
+        for other in others:
+            other.join()
+
+
+class OtherProcessor:
+    """The thread of a vCPU that is not the boot processor. What ends it ends the run."""
+
+    def __init__(self, machine: Machine, processor: Processor) -> None:
+        self.machine, self.processor = machine, processor
+        self._thread = threading.Thread(target=self._work, name=f"vcpu{processor.vcpu.number}", daemon=True)
+
+    def begin(self) -> None:
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise HostRefused(f"vCPU {self.processor.vcpu.number}: the host gives no thread: {error}") from error
+
+    def join(self) -> None:
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _work(self) -> None:
+        try:
+            run_processor(self.machine, self.processor)
+        except RingfenceError as error:
+            self.machine.end_run(StopReason(StopKind.FAILED, STATUS_HOST_ERROR, str(error)), self.processor.vcpu)
+
+
+def run_processor(machine: Machine, processor: Processor, after_exit: AfterExit | None = None) -> StopReason:
+    """One vCPU's loop, on the thread that calls."""
+    vcpu, is_boot = processor.vcpu, processor.vcpu.number == 0
+    processor.thread = threading.get_ident()
     while True:
-        raise_received()
-        exit_ = vcpu.run(QUANTUM_US)
+        if is_boot:
+            raise_received()
+        with processor.inside:
+            exit_ = vcpu.run(QUANTUM_US)
         with machine.lock:
-            stop = HANDLERS[exit_.kind](machine, vcpu, exit_) or machine.between_exits()
+            stop = HANDLERS[exit_.kind](machine, vcpu, exit_)
+            if exit_.kind in AT_REST:
+                machine.rest(processor)
+            if stop is not None:
+                machine.end_run(stop, vcpu)
+            stop = machine.between_exits()
         if after_exit is not None:
             after_exit(machine)
         if stop is not None:
             return stop
+        if exit_.kind is ExitKind.HLT and not exit_.interruptible:
+            processor.wake.wait(ASLEEP_S)
+            processor.wake.clear()
 
 
 def port_io(machine: Machine, vcpu: Vcpu, exit_: Exit) -> StopReason | None:
     """An IN or OUT of one unit, or a batch that a string instruction makes."""
-    bus, port, width = machine.bus, exit_.address, exit_.width
+    bus, port, width = machine.board.ports, exit_.address, exit_.width
     if exit_.count > 1:
         if exit_.write:
             for start in range(0, exit_.count * width, width):
@@ -48,22 +105,23 @@ def port_io(machine: Machine, vcpu: Vcpu, exit_: Exit) -> StopReason | None:
 
 
 def memory_io(machine: Machine, vcpu: Vcpu, exit_: Exit) -> StopReason | None:
-    """No device of this machine lies in memory: all ones, and writes are dropped."""
-    if not exit_.write:
-        vcpu.answer((1 << 8 * exit_.width) - 1)
+    """A device in memory; nobody is all ones, and writes are dropped."""
+    if exit_.write:
+        machine.board.mmio.write(exit_.address, exit_.width, exit_.data)
+    else:
+        vcpu.answer(machine.board.mmio.read(exit_.address, exit_.width))
     return None
 
 
 def halt(machine: Machine, vcpu: Vcpu, exit_: Exit) -> StopReason | None:
-    """With IF set the next `run` sleeps in the core. Without it only NMI or INIT could wake the one vCPU there is."""
-    state = vcpu.state
-    if exit_.interruptible or state.nmi_pending or state.init_pending:
+    """With IF set the next `run` sleeps in the core. Without it only NMI or INIT could wake it, which others send."""
+    if exit_.interruptible or machine.can_be_woken():
         return None
     return StopReason(StopKind.HALTED)
 
 
 def hypercall(machine: Machine, vcpu: Vcpu, exit_: Exit) -> StopReason | None:
-    machine.backdoor.call(exit_.address, vcpu)
+    machine.board.backdoor.call(exit_.address, vcpu)
     return None
 
 

@@ -15,6 +15,7 @@ from vmm.gdb_packets import PacketReader, Signal, frame
 from vmm.gdb_target_spec import NUMBER, REGISTERS
 from vmm.gdb_wiring import Stop
 from vmm.gdbstub import Server
+from vmx.attachments import Attachments
 from vmx.debug import MachineUnderDebug
 from vmx.loader import load_program
 from vmx.machine import Machine, MachineConfig
@@ -88,7 +89,7 @@ class Bench:
 def bench(source: str, tmp_path: Path, engine: str = "interp") -> Iterator[Bench]:
     """Stopped at `_start`. Labels of the source are in `symbols` if they are global."""
     program = assemble(".globl _start\n_start:\n" + source, tmp_path / "program")
-    made = Machine(MachineConfig(memory_mib=4, engine=engine), CollectingSerial())
+    made = Machine(MachineConfig(memory_mib=4, engine=engine), Attachments((CollectingSerial(),)))
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "gdb"))
     listener.listen(1)

@@ -12,6 +12,7 @@ from guests import builder
 from tests.vmx.machines import CollectingSerial
 from vmm._core import lib
 from vmx import runner
+from vmx.attachments import Attachments
 from vmx.loader import load_program
 from vmx.machine import Machine, MachineConfig
 from vmx.stop import StopKind, StopReason
@@ -22,7 +23,7 @@ LONG = pytest.mark.long
 
 def outcome(guest: str, step: int) -> tuple[str, StopReason, int]:
     """Output, end, and how many steps were taken."""
-    made = Machine(MachineConfig(memory_mib=16), CollectingSerial())
+    made = Machine(MachineConfig(memory_mib=16), Attachments((CollectingSerial(),)))
     try:
         made.load(load_program(builder.build(guest), 16 << 20), "quick")
         made.vcpu.control.single_step = step
@@ -32,8 +33,8 @@ def outcome(guest: str, step: int) -> tuple[str, StopReason, int]:
         while (stop := runner.run(made)).kind is StopKind.DEBUG:
             assert stop.detail == lib.DEBUG_STEP
             steps += 1
-        assert isinstance(made.serial, CollectingSerial)
-        return made.serial.output.decode(), stop, steps
+        assert isinstance(made.attachments.serials[0], CollectingSerial)
+        return made.attachments.serials[0].output.decode(), stop, steps
     finally:
         made.close()
 

@@ -25,6 +25,7 @@ from vmm._core import ffi, lib
 from vmm.engines.world import World
 from vmm.engines.world_process import WorldProcess
 from vmx import runner
+from vmx.attachments import Attachments
 from vmx.loader import load_program
 from vmx.machine import Machine, MachineConfig
 from vmx.stop import STATUS_HOST_ERROR, StopKind, StopReason
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="worlds a
 
 @contextmanager
 def machine(engine: str = "world", memory_mib: int = 16) -> Iterator[Machine]:
-    made = Machine(MachineConfig(memory_mib=memory_mib, engine=engine), CollectingSerial())
+    made = Machine(MachineConfig(memory_mib=memory_mib, engine=engine), Attachments((CollectingSerial(),)))
     try:
         yield made
     finally:
@@ -45,8 +46,8 @@ def machine(engine: str = "world", memory_mib: int = 16) -> Iterator[Machine]:
 
 
 def world_of(made: Machine) -> World:
-    assert isinstance(made.engine, World)
-    return made.engine
+    assert isinstance(made.vcpu.engine, World)
+    return made.vcpu.engine
 
 
 def exists(pid: int) -> bool:
@@ -64,8 +65,8 @@ def outcome(guest: str, engine: str, command_line: str) -> tuple[str, StopReason
         made.limit_time(LIMIT_S)
         made.start()
         stop = runner.run(made)
-        assert isinstance(made.serial, CollectingSerial)
-        text = made.serial.output.decode()
+        assert isinstance(made.attachments.serials[0], CollectingSerial)
+        text = made.attachments.serials[0].output.decode()
     kept = [line for line in text.splitlines() if "per second" not in line]
     return "\n".join(re.sub(r"^(COMPUTE \w+ \w+).*", r"\1", line) for line in kept), stop
 
@@ -148,7 +149,7 @@ def test_a_killed_world_is_an_exit(tmp_path: Path) -> None:
         assert stop.kind is StopKind.FAILED and stop.status == STATUS_HOST_ERROR
         assert stop.text == "WORLD_DIED: killed by signal 9 (Killed)"
         assert not exists(pid)
-        assert made.engine.translate(0) is None and not made.engine.set_breakpoint(0, 1, 0)
+        assert made.vcpu.engine.translate(0) is None and not made.vcpu.engine.set_breakpoint(0, 1, 0)
         assert made.vcpu.run(1000).kind.name == "ERROR"
 
 
@@ -193,7 +194,9 @@ def test_a_world_dies_with_its_vmx(tmp_path: Path, number: signal.Signals) -> No
 def test_a_world_outlives_the_thread_that_asked_for_it(tmp_path: Path) -> None:
     made: list[Machine] = []
     thread = threading.Thread(
-        target=lambda: made.append(Machine(MachineConfig(memory_mib=4, engine="world"), CollectingSerial()))
+        target=lambda: made.append(
+            Machine(MachineConfig(memory_mib=4, engine="world"), Attachments((CollectingSerial(),)))
+        )
     )
     thread.start()
     thread.join()
@@ -211,7 +214,7 @@ def test_nothing_is_left_behind() -> None:
     for _ in range(5):
         with machine(memory_mib=4) as made:
             pids.append(world_of(made).process.pid)
-    made.engine.close()
+    made.vcpu.engine.close()
     del made
     gc.collect()  # a mapping has a descriptor of its own for as long as somebody holds its bytes
     assert len(os.listdir("/proc/self/fd")) <= before
@@ -219,7 +222,7 @@ def test_nothing_is_left_behind() -> None:
 
 
 def test_a_machine_that_is_dropped_takes_its_world_along() -> None:
-    made = Machine(MachineConfig(memory_mib=4, engine="world"), CollectingSerial())
+    made = Machine(MachineConfig(memory_mib=4, engine="world"), Attachments((CollectingSerial(),)))
     process = world_of(made).process
     finalizer = world_of(made)._end
     made.close()

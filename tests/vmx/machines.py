@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.vmx.programs import assemble
 from vmx import runner
+from vmx.attachments import Attachments
 from vmx.loader import load_program
 from vmx.machine import Machine, MachineConfig
 from vmx.serial import SerialBackend
@@ -32,8 +33,10 @@ class CollectingSerial(SerialBackend):
 def machine(config: MachineConfig | None = None, firmware: bytes = b"", typed: bytes = b"") -> Iterator[Machine]:
     serial = CollectingSerial(typed)
     log = bytearray()
-    made = Machine(config or MachineConfig(memory_mib=16), serial, firmware, log.append)
+    attachments = Attachments((serial,), firmware=firmware, debug_sink=log.append)
+    made = Machine(config or MachineConfig(memory_mib=16), attachments)
     made.debug_log = log  # type: ignore[attr-defined]
+    made.serial = serial  # type: ignore[attr-defined]
     try:
         yield made
     finally:

@@ -276,7 +276,7 @@ def test_firmware_begins_at_the_reset_vector() -> None:
 
 def test_devices_claim_no_port_of_the_core() -> None:
     with machine() as made:
-        for claim in made.bus.claims():
+        for claim in made.board.ports.claims():
             for port in range(claim.first, claim.first + claim.count):
                 assert not lib.intr_port_owned(port, made.interrupts.page)
 

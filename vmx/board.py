@@ -1,0 +1,240 @@
+"""The board: every device of the machine, wired to the buses, the interrupt inputs and the host's ends of its cables.
+
+    00:00.0  440BX host bridge          3F8 IRQ 4   COM1     2F8 IRQ 3   COM2     378 IRQ 7   LPT1
+    00:01.0  AGP bridge                 60, 64      keyboard controller, IRQ 1 and 12
+    00:07.0  PIIX4 ISA bridge           70, 71      clock and CMOS, IRQ 8
+    00:07.1  PIIX4 IDE, IRQ 14 and 15   510-51B     firmware configuration
+    00:07.3  PIIX4 power management     402, F4     debug port and exit port
+
+An interrupt link L = (slot + pin + 1) mod 4 drives I/O APIC input 16 + L, and the ISA IRQ that the PIIX4 routes it to.
+The interrupt controllers and timers themselves are the core's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Protocol, TypeVar
+
+from hw.backdoor import Backdoor, BackdoorState, MachineFacts
+from hw.bus import PortBus
+from hw.debugport import DEBUG_PORT, EXIT_PORT, DebugPort, ExitPort
+from hw.fw_cfg import FwCfg, FwCfgState
+from hw.fw_cfg_spec import SELECTOR_PORT as FW_CFG
+from hw.i440bx import AgpBridge, I440bx, I440bxState
+from hw.i440bx_spec import AGP_SLOT
+from hw.i440bx_spec import SLOT as BRIDGE_SLOT
+from hw.i8042 import I8042, I8042State
+from hw.i8042_spec import COMMAND_PORT, DATA_PORT, KEYBOARD_IRQ, MOUSE_IRQ
+from hw.ide.ata import Channel, ChannelState
+from hw.ide.ata_disk import AtaDisk
+from hw.ide.ata_spec import PRIMARY_IRQ, SECONDARY_IRQ
+from hw.ide.atapi import AtapiDrive
+from hw.ide.bmide import Piix4Ide, Piix4IdeState
+from hw.ide.bmide_spec import SLOT as IDE_SLOT
+from hw.lines import SharedLine
+from hw.mmio import MmioSpace
+from hw.parallel import Parallel, ParallelState
+from hw.parallel_spec import LPT1, LPT1_IRQ
+from hw.parallel_spec import PORTS as PARALLEL_PORTS
+from hw.pci import PciBuses, PciConfigSpace, PciHost, PciHostState, PciLinks
+from hw.pci_spec import CONFIG_ADDRESS
+from hw.piix4_isa import Piix4Isa, Piix4IsaState
+from hw.piix4_isa_spec import SLOT as ISA_SLOT
+from hw.piix4_pm import Piix4Pm, Piix4PmState
+from hw.piix4_pm_spec import APM_PORTS, APMC_PORT
+from hw.piix4_pm_spec import SLOT as PM_SLOT
+from hw.reset import PORT_92, A20Gate, FastReset, ResetState
+from hw.rtc import CmosFacts, Rtc, RtcState
+from hw.rtc_spec import PORT as CMOS
+from hw.rtc_spec import PORTS as CMOS_PORTS
+from hw.rtc_spec import Boot
+from hw.scsi.cdrom import Cdrom, CdromState
+from hw.uart import Uart, UartState
+from hw.uart_spec import COM1, COM1_IRQ, COM2, COM2_IRQ
+from hw.uart_spec import PORTS as UART_PORTS
+from hw.wiring import AddressLine20, BytePort, Device, PowerSwitch, ResetSwitch
+from vmm.interrupts import LINES, Interrupts, owned_ports
+from vmm.memory import GuestMemory
+from vmm.state import StateFile
+from vmx.attachments import IDE_PLACES, Attachments, Disc, Disk
+from vmx.clock import HostWallClock
+from vmx.memory_map import MemoryMap
+
+State = TypeVar("State", bound=ctypes.Structure)
+
+SECTIONS: dict[str, type[ctypes.Structure]] = {
+    "uart0": UartState,
+    "uart1": UartState,
+    "parallel0": ParallelState,
+    "i8042": I8042State,
+    "reset": ResetState,
+    "rtc": RtcState,
+    "fw_cfg": FwCfgState,
+    "pci_host": PciHostState,
+    "i440bx": I440bxState,
+    "agp_bridge": PciConfigSpace,
+    "piix4_isa": Piix4IsaState,
+    "piix4_ide": Piix4IdeState,
+    "piix4_pm": Piix4PmState,
+    "ide0": ChannelState,
+    "ide1": ChannelState,
+    **{f"cdrom{channel}{unit}": CdromState for channel, unit in IDE_PLACES},
+    "backdoor": BackdoorState,
+}
+
+
+class BoardHost(PowerSwitch, ResetSwitch, AddressLine20, Protocol):
+    """What the board drives outside itself: the power supply, RESET#, INIT# and A20M#."""
+
+
+class Unplugged:
+    """A serial port without a cable."""
+
+    def transmit(self, byte: int) -> None:
+        """Nobody is there."""
+
+    def ready(self) -> None:
+        """Nobody waits."""
+
+
+class DriveTray:
+    """What became of the disc in one drive; `on_eject` is told when the guest opens the tray."""
+
+    def ejected(self) -> None:
+        """The disc stays in the opened tray."""
+
+
+class Board:
+    """The devices of one machine, over `state`. `reset` is RESET#; `sync` is for a state that was loaded."""
+
+    def __init__(
+        self,
+        state: StateFile,
+        memory: GuestMemory,
+        memory_map: MemoryMap,
+        interrupts: Interrupts,
+        host: BoardHost,
+        facts: MachineFacts,
+        attachments: Attachments,
+    ) -> None:
+        """Wire only."""
+        self.state, self.memory, self.interrupts = state, memory, interrupts
+        self.attachments = attachments
+        owned = owned_ports()
+        self.ports = PortBus(lambda port: port in owned)
+        self.mmio = MmioSpace()
+        self.devices: list[Device] = []
+        self._lines = [SharedLine(interrupts.line(number)) for number in range(LINES)]
+        self._buses = PciBuses(self.ports, self.mmio)
+        self.links = PciLinks()
+        self._build_processor_side(host, facts, memory_map)
+        self._build_pci(host, facts)
+        self._build_ide()
+        self._build_ports()
+
+    def _section(self, name: str, kind: type[State]) -> State:
+        section = self.state[name]
+        assert isinstance(section, kind)
+        return section
+
+    # wiring
+
+    def _build_processor_side(self, host: BoardHost, facts: MachineFacts, memory_map: MemoryMap) -> None:
+        """What sits between the processors and the rest: bridge, reset, address line 20, the backdoor."""
+        gate = A20Gate(host)
+        self.fast_reset = FastReset(self._section("reset", ResetState), gate.control(), host)
+        self.keyboard_controller = I8042(
+            self._section("i8042", I8042State), self._lines[KEYBOARD_IRQ].input(), self._lines[MOUSE_IRQ].input(),
+            gate.control(), host,
+        )  # fmt: skip
+        self.pci = PciHost(self._section("pci_host", PciHostState), self.fast_reset.control)
+        self.bridge = I440bx(
+            self._section("i440bx", I440bxState), memory_map, facts.memory_mib, bool(self.attachments.firmware)
+        )
+        self.agp = AgpBridge(self._section("agp_bridge", PciConfigSpace), self._buses)
+        self.backdoor = Backdoor(self._section("backdoor", BackdoorState), facts, HostWallClock())
+        self.fw_cfg = FwCfg(self._section("fw_cfg", FwCfgState), self.memory)
+        self.rtc = Rtc(self._section("rtc", RtcState), self.interrupts, HostWallClock())
+        ports = self.ports
+        ports.claim(PORT_92, 1, self.fast_reset, name="port 92h")
+        ports.claim(DATA_PORT, 1, self.keyboard_controller.data_port, name="i8042 data")
+        ports.claim(COMMAND_PORT, 1, self.keyboard_controller.command_port, name="i8042 command")
+        ports.claim(CONFIG_ADDRESS, PciHost.PORTS, self.pci, width=PciHost.WIDTH)
+        ports.claim(CMOS, CMOS_PORTS, self.rtc, name="rtc")
+        if self.attachments.firmware:
+            ports.claim(FW_CFG, FwCfg.PORTS, self.fw_cfg, width=FwCfg.WIDTH)
+        self.devices += [
+            self.fast_reset, self.keyboard_controller, self.pci, self.bridge, self.agp, self.backdoor, self.fw_cfg,
+            self.rtc,
+        ]  # fmt: skip
+
+    def _build_pci(self, host: BoardHost, facts: MachineFacts) -> None:
+        lines = [line.input() for line in self._lines]
+        self.isa = Piix4Isa(self._section("piix4_isa", Piix4IsaState), self._buses, self.links, lines)
+        self.pm = Piix4Pm(self._section("piix4_pm", Piix4PmState), self.ports, self.interrupts, host)
+        self.ports.claim(APMC_PORT, APM_PORTS, self.pm.apm, name="APM")
+        for slot, chip in ((BRIDGE_SLOT, self.bridge), (AGP_SLOT, self.agp), (ISA_SLOT, self.isa), (PM_SLOT, self.pm)):
+            self.pci.attach(*slot, chip)
+        self.devices += [self.isa, self.pm]
+
+    def _build_ide(self) -> None:
+        """Two channels with their drives, and the function that masters the bus for them."""
+        self.cdroms: dict[tuple[int, int], Cdrom] = {}
+        channels = []
+        for number, irq in enumerate((PRIMARY_IRQ, SECONDARY_IRQ)):
+            state = self._section(f"ide{number}", ChannelState)
+            channel = Channel(state, self._lines[irq].input())
+            for unit in range(2):
+                self._attach_drive(channel, number, unit)
+            channels.append(channel)
+        self.ide = Piix4Ide(
+            self._section("piix4_ide", Piix4IdeState), self._buses, self.memory, (channels[0], channels[1])
+        )
+        self.channels = channels
+        self.pci.attach(*IDE_SLOT, self.ide)
+        self.devices += [*channels, self.ide]
+
+    def _attach_drive(self, channel: Channel, number: int, unit: int) -> None:
+        drive, state = self.attachments.drives.get((number, unit)), channel.state.drives[unit]
+        if isinstance(drive, Disk):
+            channel.attach(unit, AtaDisk(state, channel, drive.medium))
+        elif isinstance(drive, Disc):
+            target = Cdrom(self._section(f"cdrom{number}{unit}", CdromState), DriveTray(), drive.medium)
+            self.cdroms[number, unit] = target
+            channel.attach(unit, AtapiDrive(state, channel, target))
+
+    def _build_ports(self) -> None:
+        """Serial, parallel, and the two ports that no PC has."""
+        self.uarts = []
+        for number, (base, irq) in enumerate(((COM1, COM1_IRQ), (COM2, COM2_IRQ))):
+            far_end: BytePort = self.attachments.serials[number] or Unplugged()
+            uart = Uart(self._section(f"uart{number}", UartState), self._lines[irq].input(), far_end)
+            self.ports.claim(base, UART_PORTS, uart, name=f"COM{number + 1}")
+            self.uarts.append(uart)
+            self.devices.append(uart)
+        self.parallel = Parallel(
+            self._section("parallel0", ParallelState), self._lines[LPT1_IRQ].input(), self.attachments.printer
+        )
+        self.ports.claim(LPT1, PARALLEL_PORTS, self.parallel, name="LPT1")
+        self.devices.append(self.parallel)
+
+    def claim_debug_ports(self, host: PowerSwitch) -> None:
+        """Ports 402h and F4h, for those who write firmware and toy kernels."""
+        self.ports.claim(DEBUG_PORT, 1, DebugPort(self.attachments.debug_sink))
+        self.ports.claim(EXIT_PORT, 1, ExitPort(host))
+
+    # as a whole
+
+    def reset(self) -> None:
+        """RESET# to every device."""
+        for device in self.devices:
+            device.reset()
+
+    def sync(self) -> None:
+        """Drive every output from a state that was loaded."""
+        for device in self.devices:
+            device.sync()
+
+    def configure_cmos(self, memory_mib: int, vcpus: int, boot: tuple[Boot, ...]) -> None:
+        """What firmware finds in CMOS."""
+        self.rtc.configure(CmosFacts(memory_mib << 10, vcpus, boot=boot))
