@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from hw.wiring import PortDevice
+from hw.wiring import BurstDevice, PortDevice
 
 PORTS = 0x10000
 
@@ -24,6 +24,7 @@ class Claim:
     device: PortDevice
     width: int
     name: str
+    burst: BurstDevice | None = None
 
 
 @dataclass(slots=True)
@@ -54,12 +55,21 @@ class PortBus:
         self._owner.update((port, claim) for port in range(first, first + count))
         return claim
 
-    def place(self, first: int, ports: Iterable[int], device: PortDevice, *, width: int, name: str) -> Claim:
+    def place(
+        self,
+        first: int,
+        ports: Iterable[int],
+        device: PortDevice,
+        *,
+        width: int,
+        name: str,
+        burst: BurstDevice | None = None,
+    ) -> Claim:
         """Give a relocatable device those of `ports` (offsets from `first`) that are free; the others shadow it.
 
         A guest chooses these addresses, so a collision is not an error: the earlier claim answers while it is there.
         """
-        claim = Claim(first, 0, device, width, name)
+        claim = Claim(first, 0, device, width, name, burst)
         wanted = [port for port in (first + offset for offset in ports) if 0 <= port < PORTS]
         self._placed.append((claim, [port for port in wanted if not self.core_owned(port)]))
         self._settle()
@@ -109,6 +119,26 @@ class PortBus:
             half = width // 2
             self.write(port, half, value & (1 << 8 * half) - 1)
             self.write(port + half & 0xFFFF, half, value >> 8 * half)
+
+    def read_units(self, port: int, width: int, count: int) -> bytes:
+        """A guest's REP INS: `count` units of `width` bytes."""
+        claim = self._owner.get(port)
+        if claim is not None and claim.burst is not None and width <= claim.width:
+            units = claim.burst.read_units(port - claim.first, width, count)
+            if units is not None:
+                self.stats.reads += count
+                return units
+        return b"".join(self.read(port, width).to_bytes(width, "little") for _ in range(count))
+
+    def write_units(self, port: int, width: int, units: bytes) -> None:
+        """A guest's REP OUTS."""
+        claim = self._owner.get(port)
+        if claim is not None and claim.burst is not None and width <= claim.width:
+            if claim.burst.write_units(port - claim.first, width, units):
+                self.stats.writes += len(units) // width
+                return
+        for start in range(0, len(units), width):
+            self.write(port, width, int.from_bytes(units[start : start + width], "little"))
 
     def _unclaimed(self, port: int) -> None:
         self.stats.unclaimed[port] = self.stats.unclaimed.get(port, 0) + 1

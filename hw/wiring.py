@@ -20,6 +20,16 @@ class PortDevice(Protocol):
     def port_write(self, offset: int, width: int, value: int) -> None: ...
 
 
+class BurstDevice(Protocol):
+    """Answers a string instruction's accesses to one port at once. It may decline, and is then asked one by one."""
+
+    def read_units(self, offset: int, width: int, count: int) -> bytes | None:
+        """`count` reads of `width` bytes, all of them or none."""
+
+    def write_units(self, offset: int, width: int, units: bytes) -> bool:
+        """Writes of `width` bytes each; False: none was taken."""
+
+
 class MmioDevice(Protocol):
     """Answers a range of guest physical memory. `offset` counts from its first byte; `width` is a power of two."""
 

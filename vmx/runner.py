@@ -92,11 +92,9 @@ def port_io(machine: Machine, vcpu: Vcpu, exit_: Exit) -> StopReason | None:
     bus, port, width = machine.board.ports, exit_.address, exit_.width
     if exit_.count > 1:
         if exit_.write:
-            for start in range(0, exit_.count * width, width):
-                bus.write(port, width, int.from_bytes(exit_.payload[start : start + width], "little"))
+            bus.write_units(port, width, exit_.payload)
         else:
-            units = (bus.read(port, width).to_bytes(width, "little") for _ in range(exit_.count))
-            vcpu.answer_units(b"".join(units))
+            vcpu.answer_units(bus.read_units(port, width, exit_.count))
     elif exit_.write:
         bus.write(port, width, exit_.data)
     else:

@@ -94,6 +94,20 @@ class Channel:
             drive.write_data(width, value)
             self._moved(drive)
 
+    def read_units(self, offset: int, width: int, count: int) -> bytes | None:
+        """All but the last unit at once: that one may end the DRQ block, with all that follows from it."""
+        drive = self._selected()
+        if offset != DATA or drive is None or (units := drive.read_units((count - 1) * width)) is None:
+            return None
+        return units.tobytes() + self.port_read(DATA, width).to_bytes(width, "little")
+
+    def write_units(self, offset: int, width: int, units: bytes) -> bool:
+        drive = self._selected()
+        if offset != DATA or drive is None or not drive.write_units(units[:-width]):
+            return False
+        self.port_write(DATA, width, int.from_bytes(units[-width:], "little"))
+        return True
+
     # from the guest: control block
 
     def alternate_status(self) -> int:

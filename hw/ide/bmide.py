@@ -178,10 +178,10 @@ class Piix4Ide(PciDevice):
             claims = self._decoded[index]
             if on and not claims:
                 channel, ports = self.channels[index], self.buses.ports
-                claims.append(ports.place(command, range(COMMAND_PORTS), channel, width=4, name=f"ide{index}"))
-                claims.append(
-                    ports.place(control, range(1), channel.control_block, width=1, name=f"ide{index} control")
-                )
+                claims += [
+                    ports.place(command, range(COMMAND_PORTS), channel, width=4, name=f"ide{index}", burst=channel),
+                    ports.place(control, range(1), channel.control_block, width=1, name=f"ide{index} control"),
+                ]
             elif not on:
                 for claim in claims:
                     self.buses.ports.release(claim)

@@ -187,6 +187,25 @@ class Drive:
             self._next_in()
         return value
 
+    def read_units(self, length: int) -> memoryview | None:
+        """The next `length` bytes of a DRQ block that has more than these; None: they must be read one by one."""
+        s = self.state
+        at = s.position
+        if s.phase != PIO_IN or at + length >= s.chunk_end:
+            return None
+        s.position = at + length
+        return self.buffer[at : at + length]
+
+    def write_units(self, units: bytes) -> bool:
+        """Into a DRQ block that wants more than these."""
+        s = self.state
+        end = s.position + len(units)
+        if s.phase != PIO_OUT or end >= min(s.chunk_end, BUFFER_BYTES):
+            return False
+        self.buffer[s.position : end] = units
+        s.position = end
+        return True
+
     def write_data(self, width: int, value: int) -> None:
         s = self.state
         if s.phase not in (PIO_OUT, PACKET):
