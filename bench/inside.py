@@ -17,7 +17,8 @@ from hw.uart_spec import COM1
 from vmx import runner
 from vmx.attachments import Attachments
 from vmx.loader import Image, Piece, load_program
-from vmx.machine import Machine, MachineConfig
+from vmx.machine import Machine
+from vmx.machine_config import MachineConfig
 from vmx.serial import open_serial
 from vmx.stop import StopKind
 

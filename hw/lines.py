@@ -12,6 +12,7 @@ class SharedLine:
         self.line = line
         self._high = 0
         self._inputs = 0
+        self._connected = True
 
     def input(self) -> IrqLine:
         """One more output to connect; low at first."""
@@ -20,6 +21,15 @@ class SharedLine:
 
     def drive(self, source: int, level: bool) -> None:
         self._high = self._high | source if level else self._high & ~source
+        if self._connected:
+            self.line.set_level(self._high != 0)
+
+    def disconnect(self) -> None:
+        """Until `connect` the controllers keep the level they know: outputs are set anew one by one."""
+        self._connected = False
+
+    def connect(self) -> None:
+        self._connected = True
         self.line.set_level(self._high != 0)
 
 

@@ -231,9 +231,13 @@ class Board:
             device.reset()
 
     def sync(self) -> None:
-        """Drive every output from a state that was loaded."""
+        """Drive every output from a state that was loaded. No line makes an edge on the way."""
+        for line in self._lines:
+            line.disconnect()
         for device in self.devices:
             device.sync()
+        for line in self._lines:
+            line.connect()
 
     def configure_cmos(self, memory_mib: int, vcpus: int, boot: tuple[Boot, ...]) -> None:
         """What firmware finds in CMOS."""

@@ -19,7 +19,8 @@ from vmx.attachments import Attachments
 from vmx.debug import MachineUnderDebug, debug_machine
 from vmx.dump import dump
 from vmx.loader import load_firmware, load_program
-from vmx.machine import Machine, MachineConfig
+from vmx.machine import Machine
+from vmx.machine_config import MachineConfig
 from vmx.screen import plain_screen, read_screen
 from vmx.serial import open_serial
 from vmx.stats import stats_text

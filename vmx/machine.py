@@ -10,18 +10,15 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from hw.backdoor import MachineFacts
 from hw.fw_cfg import describe_machine, e820
 from hw.fw_cfg_spec import E820Type
 from hw.rtc_spec import Boot
-from ringfence.errors import BadOption
 from vmm._core import ffi, lib
 from vmm.cpuid import cpu_model
 from vmm.cpuid_spec import MAX_PHYSICAL_BITS, Leaf
@@ -31,45 +28,28 @@ from vmm.interrupts import Event, Interrupts
 from vmm.layout_spec import InterruptPage, VcpuState
 from vmm.memory import GuestMemory
 from vmm.state import StateFile
-from vmm.vcpu import Attention, ControlMapping, TraceKind, Vcpu
+from vmm.vcpu import Attention, ControlMapping, Vcpu
 from vmx import after_firmware, board
 from vmx.attachments import Attachments
 from vmx.board import Board
 from vmx.boot import enter_program
 from vmx.clock import host_tsc_hz
 from vmx.loader import Image
+from vmx.machine_config import BootDevice, MachineConfig
 from vmx.memory_map import MemoryMap, dev_pages_for
 from vmx.stop import StopKind, StopReason
 from vmx.symbols import SymbolTable
 
 State = TypeVar("State", bound=ctypes.Structure)
 
-NO_TRACE = TraceKind(0)
-MEMORY_MIB_MIN = 2
-MEMORY_MIB_MAX = 3072  # above it a PC's PCI window begins
+BOOT_CODES = {
+    BootDevice.FLOPPY: Boot.FLOPPY,
+    BootDevice.DISK: Boot.DISK,
+    BootDevice.CDROM: Boot.CD,
+    BootDevice.NETWORK: Boot.NETWORK,
+}
 HOLD_RETRY_S = 0.001
 WAKING = int(Event.NMI | Event.INIT | Event.SIPI)
-
-
-@dataclass(frozen=True, slots=True)
-class MachineConfig:
-    """What a machine is made of. `cpu_features` as for --cpu-features; `tsc_hz` 0: the host's."""
-
-    memory_mib: int = 64
-    engine: str = "auto"
-    cpu_features: str = ""
-    tsc_hz: int = 0
-    trace: TraceKind = NO_TRACE
-    uuid: bytes = field(default_factory=lambda: uuid.uuid4().bytes)
-    vcpus: int = 1
-    boot: tuple[Boot, ...] = (Boot.DISK, Boot.CD, Boot.NETWORK)
-
-    def check(self) -> None:
-        """Raises BadOption for what no machine can have."""
-        if not MEMORY_MIB_MIN <= self.memory_mib <= MEMORY_MIB_MAX:
-            raise BadOption(f"--mem {self.memory_mib}: expected {MEMORY_MIB_MIN} to {MEMORY_MIB_MAX} (MiB)")
-        if not 1 <= self.vcpus <= lib.RF_VCPUS:
-            raise BadOption(f"--cpus {self.vcpus}: expected 1 to {lib.RF_VCPUS}")
 
 
 class Processor:
@@ -202,7 +182,8 @@ class Machine:
         config = self.config
         self.map.load_firmware()
         self.board.reset()
-        self.board.configure_cmos(config.memory_mib, config.vcpus, config.boot)
+        boot = tuple(BOOT_CODES[device] for device in config.boot_order)
+        self.board.configure_cmos(config.memory_mib, config.vcpus, boot)
         if not self.attachments.firmware:
             after_firmware.configure(self.board)
 
@@ -217,6 +198,12 @@ class Machine:
         for serial, uart in zip(self.attachments.serials, self.board.uarts, strict=True):
             if serial is not None:
                 serial.connect(uart, self)
+
+    def restored(self) -> None:
+        """State and memory are those of a machine that was suspended."""
+        for vcpu in self.vcpus:
+            vcpu.kick(Attention.FLUSH)
+        self.board.sync()
 
     # what the board drives
 

@@ -18,7 +18,8 @@ from vmm.gdbstub import Server
 from vmx.attachments import Attachments
 from vmx.debug import MachineUnderDebug
 from vmx.loader import load_program
-from vmx.machine import Machine, MachineConfig
+from vmx.machine import Machine
+from vmx.machine_config import MachineConfig
 
 ANSWER_S = 20
 

@@ -14,7 +14,8 @@ from vmm._core import lib
 from vmx import runner
 from vmx.attachments import Attachments
 from vmx.loader import load_program
-from vmx.machine import Machine, MachineConfig
+from vmx.machine import Machine
+from vmx.machine_config import MachineConfig
 from vmx.stop import StopKind, StopReason
 
 LIMIT_S = 120

@@ -27,7 +27,8 @@ from vmm.engines.world_process import WorldProcess
 from vmx import runner
 from vmx.attachments import Attachments
 from vmx.loader import load_program
-from vmx.machine import Machine, MachineConfig
+from vmx.machine import Machine
+from vmx.machine_config import MachineConfig
 from vmx.stop import STATUS_HOST_ERROR, StopKind, StopReason
 
 ROOT = Path(__file__).resolve().parent.parent.parent

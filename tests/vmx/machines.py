@@ -10,7 +10,8 @@ from tests.vmx.programs import assemble
 from vmx import runner
 from vmx.attachments import Attachments
 from vmx.loader import load_program
-from vmx.machine import Machine, MachineConfig
+from vmx.machine import Machine
+from vmx.machine_config import MachineConfig
 from vmx.serial import SerialBackend
 from vmx.stop import StopReason
 

@@ -11,7 +11,7 @@ from tests.vmx.machines import machine, run, run_source
 from vmm._core import ffi, lib
 from vmm.vcpu import ExitKind, TraceKind
 from vmx.dump import dump
-from vmx.machine import MachineConfig
+from vmx.machine_config import MachineConfig
 from vmx.stats import stats_text
 from vmx.stop import StopKind
 from vmx.trace import TraceWriter

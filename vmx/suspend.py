@@ -1,0 +1,253 @@
+"""Suspends a machine to a .vmss file and brings it back, in this process or another.
+
+Saved are the state file (vCPUs, interrupt page, devices), RAM and device memory, with the facts that a machine must
+share to take them. The machine is at rest: no vCPU in the middle of an instruction, guest time stunned. The file is
+written beside its final name and renamed when it is whole and on the disk. Pages that nobody touched, or that are zero,
+are holes.
+Not kept: counters, breakpoints, what the host's end of a cable has not delivered yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ringfence.errors import BadInput, HostRefused, RingfenceError
+from vmm.state import check
+from vmx.machine import Machine
+from vmx.stop import StopKind, StopReason
+from vmx.vmss import PAGE, Container, Group, Tag, pack, read_container
+
+CHUNK = 1 << 20
+FORMAT = 1
+OURS = "Ringfence"
+MEMORY = "memory"
+Progress = Callable[[int, int], None]  # bytes done, bytes in all
+
+
+def facts(machine: Machine) -> dict[str, Any]:
+    """What a machine must have in common with the one that was saved."""
+    config, attached = machine.config, machine.attachments
+    return {
+        "format": FORMAT,
+        "memory_mib": config.memory_mib,
+        "vcpus": config.vcpus,
+        "cpu_features": config.cpu_features,
+        "uuid": config.uuid.hex(),
+        "firmware": hashlib.sha256(attached.firmware).hexdigest(),
+        "video_rom": hashlib.sha256(attached.video_rom).hexdigest(),
+        "drives": sorted(f"ide{c}:{u} {type(drive).__name__}" for (c, u), drive in attached.drives.items()),
+    }
+
+
+# writing
+
+
+def suspend_soon(machine: Machine, path: Path, failed: Callable[[RingfenceError], None]) -> None:
+    """Suspend a running machine as soon as it is at rest, and end its run; if it cannot be saved it runs on."""
+
+    def save() -> None:
+        machine.interrupts.stun()
+        try:
+            suspend(machine, path)
+        except RingfenceError as error:
+            machine.interrupts.resume()
+            failed(error)
+        else:
+            machine.stop(StopReason(StopKind.SUSPENDED))
+
+    machine.at_rest(save)
+
+
+def suspend(machine: Machine, path: Path, progress: Progress = lambda done, total: None) -> None:
+    """Save a machine that is at rest and stunned. Raises HostRefused, with nothing left behind."""
+    state = bytes(machine.state.mapping)
+    ram = memoryview(machine.memory.ram.bytes)
+    sums = chunk_sums(machine)
+    groups = (
+        Group(OURS, (
+            Tag("facts", json.dumps(facts(machine)).encode()),
+            Tag("tscHz", str(machine.tsc_hz()).encode()),
+            Tag("state", state),
+            Tag("deviceMemory", zlib.compress(bytes(machine.memory.dev.bytes), 1)),
+            Tag("deviceDirty", zlib.compress(machine.memory.dirty.tobytes(), 1)),
+            Tag("memorySums", b"".join(value.to_bytes(4, "little") for value in sums)),
+        )),
+        Group(MEMORY, (
+            Tag("regionsCount", (1).to_bytes(4, "little")),
+            Tag("regionPPN", (0).to_bytes(4, "little"), (0,)),
+            Tag("regionPageNum", (0).to_bytes(4, "little"), (0,)),
+            Tag("regionSize", (len(ram) // PAGE).to_bytes(4, "little"), (0,)),
+        )),
+    )  # fmt: skip
+    meta = pack(groups, "Memory", len(ram))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(meta)
+            file.truncate(len(meta) + len(ram) + 2)
+            for offset, chunk in touched(machine):
+                if chunk.obj is not None and any_set(chunk):
+                    os.pwrite(file.fileno(), chunk, len(meta) + offset)
+                progress(offset + len(chunk), len(ram))
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise HostRefused(f"{path}: the machine could not be suspended: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """A rename in it is on the disk."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def touched(machine: Machine) -> Iterator[tuple[int, memoryview]]:
+    """(offset, bytes) of RAM in pieces of a chunk, leaving out what the host never had to back."""
+    ram = memoryview(machine.memory.ram.bytes)
+    at = 0
+    with contextlib.suppress(OSError):  # ENXIO: no more data
+        while at < len(ram):
+            start = os.lseek(machine.memory.ram.fd, at, os.SEEK_DATA) // CHUNK * CHUNK
+            at = min(start + CHUNK, len(ram))
+            with ram[start:at] as chunk:
+                yield start, chunk
+
+
+def any_set(chunk: memoryview) -> bool:
+    return chunk != bytes(len(chunk))
+
+
+def chunk_sums(machine: Machine) -> list[int]:
+    """CRC-32 of every chunk of RAM."""
+    size = machine.memory.ram.size
+    sums = [zlib.crc32(bytes(min(CHUNK, size - at))) for at in range(0, size, CHUNK)]
+    for offset, chunk in touched(machine):
+        sums[offset // CHUNK] = zlib.crc32(chunk)
+    return sums
+
+
+# reading
+
+
+@dataclass(slots=True)
+class Saved:
+    """A file that was found whole but for its memory. `close` when the machine has it, or will not."""
+
+    where: str
+    fd: int
+    container: Container
+    facts: dict[str, Any]
+
+    def tag(self, name: str) -> bytes:
+        return self.container.value(self.where, OURS, name)
+
+    @property
+    def tsc_hz(self) -> int:
+        return int(self.tag("tscHz"))
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def open_saved(path: Path) -> Saved:
+    """Raises BadInput for a file that is damaged, or none of ours."""
+    where = str(path)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise BadInput(where, "cannot open", "a suspended machine", str(error.strerror)) from error
+    try:
+        container = read_container(fd, where)
+        if OURS not in container.groups:
+            raise BadInput(where, "groups", f"one called {OURS}", ", ".join(container.groups) or "none")
+        try:
+            said = json.loads(container.value(where, OURS, "facts"))
+        except ValueError as error:
+            raise BadInput(where, "facts", "JSON", str(error)) from error
+        if not isinstance(said, dict) or said.get("format") != FORMAT:
+            raise BadInput(where, "facts", f"format {FORMAT}", "another")
+        return Saved(where, fd, container, said)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def restore(machine: Machine, saved: Saved, progress: Progress = lambda done, total: None) -> None:
+    """Make a machine that was just built the saved one, stunned. Raises BadInput or LayoutMismatch.
+
+    Nothing is changed before everything but the memory has been checked; memory is checked as it is read.
+    """
+    ours = facts(machine)
+    for name, value in ours.items():
+        if saved.facts.get(name) != value:
+            raise BadInput(saved.where, name, f"{value} as this machine has", f"{saved.facts.get(name)}")
+    state = saved.tag("state")
+    check(saved.where, state, len(state), machine.state.sections)
+    memory = machine.memory
+    device_memory = inflate(saved, "deviceMemory", memory.dev.size)
+    dirty = inflate(saved, "deviceDirty", len(memory.dirty))
+    sums = saved.tag("memorySums")
+    if saved.container.large_bytes != memory.ram.size or len(sums) != 4 * -(-memory.ram.size // CHUNK):
+        raise BadInput(saved.where, "memory", f"{memory.ram.size} bytes", f"{saved.container.large_bytes}")
+    read_memory(machine, saved, sums, progress)
+    for name, kind in machine.state.sections.items():
+        offset = machine.state.offsets[name]
+        ctypes.memmove(machine.state.address(name), state[offset : offset + ctypes.sizeof(kind)], ctypes.sizeof(kind))
+    memory.dev.bytes[:] = device_memory
+    memory.dirty[:] = list(dirty)
+    machine.restored()
+
+
+def inflate(saved: Saved, name: str, size: int) -> bytes:
+    """A compressed tag that must be so many bytes."""
+    decoder = zlib.decompressobj()
+    try:
+        data = decoder.decompress(saved.tag(name), size + 1)
+    except zlib.error as error:
+        raise BadInput(saved.where, name, "compressed bytes", str(error)) from error
+    if len(data) != size:
+        raise BadInput(saved.where, name, f"{size} bytes", f"{len(data)}{'' if decoder.eof else ' or more'}")
+    return data
+
+
+def read_memory(machine: Machine, saved: Saved, sums: bytes, progress: Progress) -> None:
+    """RAM from the file, chunk by chunk, each against its sum."""
+    size, base = machine.memory.ram.size, saved.container.large_offset
+    with memoryview(machine.memory.ram.bytes) as ram:
+        for at in range(0, size, CHUNK):
+            with ram[at : min(at + CHUNK, size)] as chunk:
+                expected = int.from_bytes(sums[at // CHUNK * 4 :][:4], "little")
+                if is_hole(saved.fd, base + at, len(chunk)):
+                    found = zlib.crc32(bytes(len(chunk)))
+                else:
+                    got = os.preadv(saved.fd, [chunk], base + at)
+                    found = zlib.crc32(chunk) if got == len(chunk) else -1
+                if found != expected:
+                    raise BadInput(
+                        saved.where, f"memory at {at:#x}", f"checksum {expected:#010x}",
+                        f"{found:#010x}" if found >= 0 else "the end of the file",
+                    )  # fmt: skip
+                progress(at + len(chunk), size)
+
+
+def is_hole(fd: int, offset: int, length: int) -> bool:
+    """Does the file hold nothing there?"""
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA) >= offset + length
+    except OSError:  # ENXIO: no data from there on
+        return True
