@@ -30,7 +30,8 @@ class Difference:
 
 def outcome(result: np.void) -> rules.Outcome:
     mxcsr = int.from_bytes(result["fx"][24:28].tobytes(), "little")
-    return rules.Outcome(int(result["trap"]), int(result["error"]), int(result["cr2"]), mxcsr)
+    esi, edi = (int(value) for value in result["r"][6:8])
+    return rules.Outcome(int(result["trap"]), int(result["error"]), int(result["cr2"]), mxcsr, esi, edi)
 
 
 def selectors(results: Results) -> np.ndarray:

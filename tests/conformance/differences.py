@@ -171,6 +171,15 @@ HOST = (
         ours=traps(PF, GP, SS, AC),
         theirs=traps(PF, GP, SS, AC),
     ),
+    Row(
+        "*",
+        "cr2",
+        "the same in a program that has stored a CMPS over itself",
+        "observed",
+        ours=traps(PF),
+        theirs=traps(PF),
+        when="at the other string operand",
+    ),
     Row("62 mem", "trap", "below the lower bound the upper one need not be read", "observed", theirs=traps(BR)),
     Row(
         "*",

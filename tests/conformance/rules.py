@@ -108,6 +108,12 @@ class Outcome(NamedTuple):
     error: int
     cr2: int
     mxcsr: int = 0x1F80
+    esi: int = 0
+    edi: int = 0
+
+    def reads_by(self, pointer: int) -> bool:
+        """Is CR2 in a doubleword there?"""
+        return 0 <= self.cr2 - pointer < 4
 
 
 @dataclass(frozen=True)
@@ -149,6 +155,7 @@ CONDITIONS: dict[str, Callable[[Outcome, Outcome], bool]] = {
     "in the guest's kernel": lambda ours, theirs: (
         0 <= ours.cr2 - KERNEL < KERNEL_PAGES << 12 and ours.cr2 == theirs.cr2
     ),
+    "at the other string operand": lambda ours, theirs: ours.reads_by(ours.esi) and theirs.reads_by(theirs.edi),
     "ours by a limit": lambda ours, theirs: ours.error == 0,
     "PE of an unmasked overflow": lambda ours, theirs: ours.mxcsr ^ theirs.mxcsr == 0x20 and ours.mxcsr & 0x18 != 0,
     "while fetching": lambda ours, theirs: (
