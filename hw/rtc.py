@@ -21,6 +21,7 @@ from hw.rtc_spec import (
     ALARM_ANY,
     ALARMS,
     BASE_MEMORY_KIB,
+    BOOT_FLAG_VALID,
     CLEARED_BY_RESET,
     CMOS_BYTES,
     COLD_A,
@@ -121,6 +122,7 @@ class Rtc:
         cmos[Index.BOOT_ORDER] = boot[0] | boot[1] << 4
         cmos[Index.BOOT_THIRD] = boot[2] << 4 | FLOPPY_SIGNATURE_UNCHECKED
         cmos[Index.CPUS] = facts.cpus - 1
+        cmos[Index.BOOT_FLAG] = BOOT_FLAG_VALID
         for index, value in (
             (Index.BASE_KIB, BASE_MEMORY_KIB),
             (Index.EXTENDED_KIB, extended),

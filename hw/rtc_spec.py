@@ -37,6 +37,7 @@ class Index(IntEnum):
     EXTENDED_KIB_FOUND = 0x30
     CENTURY = 0x32
     ABOVE_16_MIB = 0x34
+    BOOT_FLAG = 0x36
     BOOT_THIRD = 0x38
     BOOT_ORDER = 0x3D
     CPUS = 0x5F
@@ -44,6 +45,7 @@ class Index(IntEnum):
 
 ALARMS = frozenset({Index.SECONDS_ALARM, Index.MINUTES_ALARM, Index.HOURS_ALARM})
 TIME = frozenset(range(Index.SECONDS, Index.A)) - ALARMS | {Index.CENTURY}
+BOOT_FLAG_VALID = 0x80  # no diagnostics asked for, and odd parity (Simple Boot Flag Specification 2.1)
 ALARM_ANY = 0xC0  # "an alarm byte with both high bits set is don't care"
 HOURS_PM = 0x80
 

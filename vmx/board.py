@@ -5,6 +5,7 @@
     00:07.0  PIIX4 ISA bridge           70, 71      clock and CMOS, IRQ 8
     00:07.1  PIIX4 IDE, IRQ 14 and 15   510-51B     firmware configuration
     00:07.3  PIIX4 power management     402, F4     debug port and exit port
+    00:0f.0  VGA                        3B0-3DF, 1CE-1D0, A0000-BFFFF
 
 An interrupt link L = (slot + pin + 1) mod 4 drives I/O APIC input 16 + L, and the ISA IRQ that the PIIX4 routes it to.
 The interrupt controllers and timers themselves are the core's.
@@ -18,6 +19,7 @@ from typing import Protocol, TypeVar
 from hw.backdoor import Backdoor, BackdoorState, MachineFacts
 from hw.bus import PortBus
 from hw.debugport import DEBUG_PORT, EXIT_PORT, DebugPort, ExitPort
+from hw.firmware.board import PciInterrupt
 from hw.fw_cfg import FwCfg, FwCfgState
 from hw.fw_cfg_spec import SELECTOR_PORT as FW_CFG
 from hw.i440bx import AgpBridge, I440bx, I440bxState
@@ -52,6 +54,8 @@ from hw.scsi.cdrom import Cdrom, CdromState
 from hw.uart import Uart, UartState
 from hw.uart_spec import COM1, COM1_IRQ, COM2, COM2_IRQ
 from hw.uart_spec import PORTS as UART_PORTS
+from hw.vga import Vga, VgaState
+from hw.vga_spec import SLOT as VGA_SLOT
 from hw.wiring import AddressLine20, BytePort, Device, PowerSwitch, ResetSwitch
 from vmm.interrupts import LINES, Interrupts, owned_ports
 from vmm.memory import GuestMemory
@@ -59,6 +63,7 @@ from vmm.state import StateFile
 from vmx.attachments import IDE_PLACES, Attachments, Disc, Disk
 from vmx.clock import HostWallClock
 from vmx.memory_map import MemoryMap
+from vmx.video_map import VideoMapping
 
 State = TypeVar("State", bound=ctypes.Structure)
 
@@ -79,6 +84,7 @@ SECTIONS: dict[str, type[ctypes.Structure]] = {
     "ide0": ChannelState,
     "ide1": ChannelState,
     **{f"cdrom{channel}{unit}": CdromState for channel, unit in IDE_PLACES},
+    "vga": VgaState,
     "backdoor": BackdoorState,
 }
 
@@ -112,6 +118,7 @@ class Board:
         state: StateFile,
         memory: GuestMemory,
         memory_map: MemoryMap,
+        video: VideoMapping,
         interrupts: Interrupts,
         host: BoardHost,
         facts: MachineFacts,
@@ -131,6 +138,9 @@ class Board:
         self._build_pci(host, facts)
         self._build_ide()
         self._build_ports()
+        self.vga = Vga(self._section("vga", VgaState), self._buses, video.video_memory(), interrupts, video)
+        self.pci.attach(*VGA_SLOT, self.vga)
+        self.devices.append(self.vga)
 
     def _section(self, name: str, kind: type[State]) -> State:
         section = self.state[name]
@@ -238,6 +248,10 @@ class Board:
             device.sync()
         for line in self._lines:
             line.connect()
+
+    def interrupt_pins(self) -> tuple[PciInterrupt, ...]:
+        """The PCI interrupt pins that functions of the root bus drive."""
+        return ()
 
     def configure_cmos(self, memory_mib: int, vcpus: int, boot: tuple[Boot, ...]) -> None:
         """What firmware finds in CMOS."""

@@ -13,9 +13,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 from hw.backdoor import MachineFacts
+from hw.firmware.board import BoardFacts
+from hw.firmware.tables import FirmwareTables
 from hw.fw_cfg import describe_machine, e820
 from hw.fw_cfg_spec import E820Type
 from hw.rtc_spec import Boot
@@ -29,16 +32,18 @@ from vmm.layout_spec import InterruptPage, VcpuState
 from vmm.memory import GuestMemory
 from vmm.state import StateFile
 from vmm.vcpu import Attention, ControlMapping, Vcpu
-from vmx import after_firmware, board
+from vmx import after_firmware, board, memory_map, video_map
 from vmx.attachments import Attachments
 from vmx.board import Board
-from vmx.boot import enter_program
 from vmx.clock import host_tsc_hz
 from vmx.loader import Image
 from vmx.machine_config import BootDevice, MachineConfig
-from vmx.memory_map import MemoryMap, dev_pages_for
+from vmx.memory_map import MemoryMap
+from vmx.program import Program, ToyProgram
+from vmx.roms import text_font
 from vmx.stop import StopKind, StopReason
 from vmx.symbols import SymbolTable
+from vmx.video_map import VideoMapping
 
 State = TypeVar("State", bound=ctypes.Structure)
 
@@ -76,14 +81,17 @@ class Machine:
         self.ended_by: Vcpu | None = None  # which one ended the run, where one did
         self.deadline_ns: int | None = None
         self.symbols = SymbolTable()
-        self.reload: Callable[[], None] | None = None  # puts the program back after a reset, where firmware does not
+        self.program: Program | None = None  # what a reset starts anew, where there is no firmware
+        self.reboots = True  # whether a guest that resets the machine gets a reset, or ends the run
         self._posted: deque[Callable[[], None]] = deque()
         self._resting: deque[Callable[[], None]] = deque()
         self._resumed = threading.Condition(self.lock)
         self._model = cpu_model(config.cpu_features)
         engine = engine_named(config.engine)
-        self.memory = GuestMemory(config.memory_mib << 20 >> 12, dev_pages_for(attachments.firmware), config.vcpus)
+        dev_pages = memory_map.dev_pages_for(attachments.firmware) + video_map.dev_pages_for(attachments.video_rom)
+        self.memory = GuestMemory(config.memory_mib << 20 >> 12, dev_pages, config.vcpus)
         self.map = MemoryMap(self.memory, attachments.firmware, self.hold)
+        video = VideoMapping(self.memory, self.map, attachments.video_rom)
         sections: dict[str, type[ctypes.Structure]] = {f"vcpu{n}": VcpuState for n in range(config.vcpus)}
         self.state = StateFile.create({**sections, "interrupts": InterruptPage, **board.SECTIONS})
         self.interrupts = Interrupts(_as(InterruptPage, self.state["interrupts"]), self.kick_mask)
@@ -100,8 +108,9 @@ class Machine:
             for number, control in enumerate(controls)
         ]  # fmt: skip
         facts = MachineFacts(config.memory_mib, self.tsc_hz(), lib.RF_APIC_BUS_HZ, config.uuid)
-        self.board = Board(self.state, self.memory, self.map, self.interrupts, self, facts, attachments)
+        self.board = Board(self.state, self.memory, self.map, video, self.interrupts, self, facts, attachments)
         self.board.claim_debug_ports(self)
+        self.tables = FirmwareTables(self._board_facts())
         if attachments.firmware:
             self._describe_to_firmware()
         self.power_on()
@@ -145,19 +154,25 @@ class Machine:
             controls=tuple(control.address for control in controls), files=files,
         )  # fmt: skip
 
-    def memory_rows(self) -> list[tuple[int, int, E820Type]]:
-        """The memory map that firmware and kernels are told."""
-        return [
-            (0, 0x9FC00, E820Type.RAM),
-            (0x9FC00, 0x400, E820Type.RESERVED),
-            (0xF0000, 0x10000, E820Type.RESERVED),
-            (0x100000, (self.config.memory_mib << 20) - 0x100000, E820Type.RAM),
-        ]
+    def _board_facts(self) -> BoardFacts:
+        """The machine in the words of firmware's tables."""
+        config = self.config
+        leaf = next(leaf for leaf in self._model if leaf.leaf == 1)
+        facts = BoardFacts(
+            config.vcpus, config.memory_mib, config.uuid, self.board.interrupt_pins(),
+            cpu_signature=leaf.eax, cpu_features=leaf.edx,
+        )  # fmt: skip
+        if self.attachments.firmware:
+            return facts
+        return replace(facts, pm_base=after_firmware.PM_BASE, smbus_base=after_firmware.SMBUS_BASE)
 
     def _describe_to_firmware(self) -> None:
         config = self.config
         rows = [(0, config.memory_mib << 20, E820Type.RAM)]
-        describe_machine(self.board.fw_cfg, cpus=config.vcpus, uuid=config.uuid, memory_map=e820(rows))
+        device = self.board.fw_cfg
+        describe_machine(device, cpus=config.vcpus, uuid=config.uuid, memory_map=e820(rows))
+        for name, data in self.tables.fw_cfg_files().items():
+            device.add_file(name, data)
 
     # power
 
@@ -185,12 +200,18 @@ class Machine:
         boot = tuple(BOOT_CODES[device] for device in config.boot_order)
         self.board.configure_cmos(config.memory_mib, config.vcpus, boot)
         if not self.attachments.firmware:
-            after_firmware.configure(self.board)
+            after_firmware.configure(self.board, text_font(self.attachments.video_rom))
+            for vcpu in self.vcpus:
+                after_firmware.set_memory_types(vcpu.state, config.memory_mib << 20)
 
     def load(self, image: Image, command_line: str = "") -> None:
+        """Start with a toy program. Raises BadInput."""
+        self.start_with(ToyProgram(image, command_line))
+
+    def start_with(self, program: Program) -> None:
         """Put a program into memory and the vCPU at its entry, as a boot loader would. Raises BadInput."""
-        self.symbols = image.symbols
-        enter_program(self.vcpu.state, self.memory, image, command_line)
+        self.program, self.symbols = program, program.symbols
+        program.enter(self.vcpu.state, self.memory, self.tables)
 
     def start(self) -> None:
         """Let guest time run and take serial input."""
@@ -217,7 +238,10 @@ class Machine:
 
     def reset_machine(self) -> None:
         """RESET#, once every vCPU has ended its instruction. Any thread, under the lock."""
-        self.at_rest(self._reset)
+        if self.reboots:
+            self.at_rest(self._reset)
+        else:
+            self.stop(StopReason(StopKind.RESET))
 
     def reset_processor(self) -> None:
         """INIT# from the chipset, which on this board is wired to RESET# of the machine."""
@@ -235,8 +259,8 @@ class Machine:
         self.interrupts.reset(self.config.vcpus)
         self._reset_processors()
         self._reset_board()
-        if self.reload is not None:
-            self.reload()
+        if self.program is not None:
+            self.program.enter(self.vcpu.state, self.memory, self.tables)
 
     # stopping
 

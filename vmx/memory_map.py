@@ -52,6 +52,11 @@ class MemoryMap:
             memory.map_rom(FIRMWARE_END // PAGE_SIZE - self._pages, self._pages, self._rom)
             self.load_firmware()
 
+    @property
+    def firmware_ppn(self) -> int:
+        """The first page of the firmware's ROM; the end of 4 GiB without one."""
+        return FIRMWARE_END // PAGE_SIZE - self._pages
+
     def load_firmware(self) -> None:
         """The ROM's bytes into device memory."""
         if self.firmware:

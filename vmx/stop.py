@@ -17,6 +17,7 @@ class StopKind(Enum):
     POWERED_OFF = "the guest switched the machine off"
     HALTED = "the processor halted with interrupts disabled: nothing can wake it"
     SHUTDOWN = "triple fault"
+    RESET = "the guest reset the machine"
     SUSPENDED = "the machine was suspended"
     DEBUG = "the debugger's breakpoint, watchpoint or step"
     LEFT = "the person at the terminal left"
