@@ -133,10 +133,10 @@ class PortBus:
     def write_units(self, port: int, width: int, units: bytes) -> None:
         """A guest's REP OUTS."""
         claim = self._owner.get(port)
-        if claim is not None and claim.burst is not None and width <= claim.width:
-            if claim.burst.write_units(port - claim.first, width, units):
-                self.stats.writes += len(units) // width
-                return
+        burst = claim.burst if claim is not None and width <= claim.width else None
+        if claim is not None and burst is not None and burst.write_units(port - claim.first, width, units):
+            self.stats.writes += len(units) // width
+            return
         for start in range(0, len(units), width):
             self.write(port, width, int.from_bytes(units[start : start + width], "little"))
 

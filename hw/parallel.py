@@ -1,6 +1,7 @@
-"""A PC parallel port with a printer that is always ready, or with nothing connected.
+"""A PC parallel port with a printer, or with nothing connected.
 
-A byte leaves at the rising edge of STROBE and is acknowledged at once; that interrupt stays until status is read.
+A byte leaves at the rising edge of STROBE and is acknowledged at once; that interrupt stays until status is read. BUSY
+says that the printer would have a guest wait.
 Not modelled: EPP and ECP, a device that sends (with INPUT set, data reads all ones).
 Source: IBM PS/2 Hardware Interface Technical Reference, "Parallel port controller".
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 from ctypes import LittleEndianStructure, c_uint8, sizeof
 
 from hw.parallel_spec import CONTROL_ONES, CONTROL_STORED, NOTHING_CONNECTED, READY, Control, Offset, Status
-from hw.wiring import ByteSink, IrqLine
+from hw.wiring import IrqLine, Printer
 
 
 class ParallelState(LittleEndianStructure):
@@ -27,7 +28,7 @@ class Parallel:
 
     State = ParallelState
 
-    def __init__(self, state: ParallelState, irq: IrqLine, printer: ByteSink | None = None) -> None:
+    def __init__(self, state: ParallelState, irq: IrqLine, printer: Printer | None = None) -> None:
         self.state, self.irq, self.printer = state, irq, printer
 
     def reset(self) -> None:
@@ -43,6 +44,8 @@ class Parallel:
         if offset == Offset.CONTROL:
             return s.control | CONTROL_ONES
         status = int(READY if self.printer is not None else NOTHING_CONNECTED)
+        if self.printer is not None and self.printer.is_busy():
+            status &= ~int(Status.NOT_BUSY)
         if not s.acknowledged:
             return status | Status.NOT_IRQ
         s.acknowledged = 0

@@ -68,8 +68,8 @@ class Piix4Pm:
     def __init__(self, state: Piix4PmState, bus: PortBus, core: PmCore, power: PowerSwitch) -> None:
         self.state, self.bus, self.core, self.power = state, bus, core, power
         self.smbus, self.apm = SmbusHost(state), ApmPorts(self)
-        self._block: tuple[int, Claim] | None = None
-        self._smbus: tuple[int, Claim] | None = None
+        self._bases = (0, 0)  # of the block and of the SMBus host, as they are decoded now
+        self._claims: list[Claim] = []
 
     def reset(self) -> None:
         CONFIG.reset(self.state.config)
@@ -112,29 +112,28 @@ class Piix4Pm:
         self.sync()
 
     def sync(self) -> None:
-        """Both blocks are decoded where and while the configuration says so."""
+        """Both blocks are decoded where and while the configuration says so; where they overlap, the first answers."""
         config = self.state.config
         on = CONFIG.get(config, "PMREGMISC") & PMIOSE
-        base = CONFIG.get(config, "PMBASE") & PMBASE_MASK if on else 0
-        self.core.set_pm_base(base)
-        if base != (self._block[0] if self._block else 0):
-            self._block = self._move(self._block, base, self, "piix4_pm")
+        block = CONFIG.get(config, "PMBASE") & PMBASE_MASK if on else 0
         on = CONFIG.get(config, "SMBHSTCFG") & SmbHostConfig.HST_EN
-        base = CONFIG.get(config, "SMBBASE") & SMBBASE_MASK if on else 0
-        if base != (self._smbus[0] if self._smbus else 0):
-            self._smbus = self._move(self._smbus, base, self.smbus, "piix4_smbus")
+        smbus = CONFIG.get(config, "SMBBASE") & SMBBASE_MASK if on else 0
+        self.core.set_pm_base(block)
+        if self._bases != (block, smbus):
+            self._bases = (block, smbus)
+            self._decode(block, smbus)
         self.core.set_sci_enable(bool(BLOCK.get(self.state.block, "PM1_CNT") & Pm1Cnt.SCI_EN))
 
-    def _move(
-        self, placed: tuple[int, Claim] | None, base: int, device: Piix4Pm | SmbusHost, name: str
-    ) -> tuple[int, Claim] | None:
-        """Take a block from where it was and place it at `base`; 0: nowhere."""
-        if placed is not None:
-            self.bus.release(placed[1])
-        if not base:
-            return None
-        ports = BLOCK_OFFSETS if device is self else range(SMBUS_PORTS)
-        return base, self.bus.place(base, ports, device, width=4, name=name)
+    def _decode(self, block: int, smbus: int) -> None:
+        """Always in this order, so that what answers follows from the registers and not from how they came to be so."""
+        for claim in self._claims:
+            self.bus.release(claim)
+        self._claims = []
+        if block:
+            self._claims.append(self.bus.place(block, BLOCK_OFFSETS, self, width=4, name="piix4_pm"))
+        if smbus:
+            ports = range(SMBUS_PORTS)
+            self._claims.append(self.bus.place(smbus, ports, self.smbus, width=4, name="piix4_smbus"))
 
 
 class SmbusHost:

@@ -88,6 +88,7 @@ class Uart:
         """Master reset. [ds: table I] The cable stays as it was."""
         s = self.state
         s.ier = s.fcr = s.lcr = s.mcr = s.scr = s.lsr_errors = s.thre_pending = s.rx_count = s.in_use = 0
+        s.rx[:] = s.rx_errors[:] = [0] * FIFO_DEPTH
         s.divisor = RESET_DIVISOR
         s.inputs = s.msr = CABLE_CONNECTED
         self.sync()

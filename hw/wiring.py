@@ -72,6 +72,13 @@ class ByteSink(Protocol):
     def __call__(self, byte: int) -> None: ...
 
 
+class Printer(ByteSink, Protocol):
+    """The far end of a parallel cable."""
+
+    def is_busy(self) -> bool:
+        """Should a guest wait before it sends more?"""
+
+
 class WallClock(Protocol):
     """Time of day, as the host's administrator sees it."""
 

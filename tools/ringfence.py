@@ -10,10 +10,12 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ringfence.errors import BadOption, RingfenceError
 from tools.process import complain, die_of, flush_output, open_standard_streams
+from tools.vm import add_vm_verb
 from vmx.ending import EndedBySignal, ending_signals
 
 STATUS_BAD_INPUT = 2
@@ -23,6 +25,10 @@ EXIT_STATUSES = (
     "exit status: the guest's own; 2 bad input, option or host; 3 triple fault; 4 the engine cannot go on; "
     "124 --timeout; 130 Ctrl-C"
 )
+
+VMX_SUFFIX = ".vmx"
+BESIDE_VMX = frozenset({"target", "action", "detached", "in_background", "no_reboot", "timeout", "stats"})
+SERIAL_WORDS = "stdio, file:PATH, pty, unix:PATH, unix-client:PATH, tcp:HOST:PORT, tcp-client:HOST:PORT, none"
 
 # Options whose value may begin with a dash, which argparse would take for another option.
 DASHED_VALUES = frozenset({"--cpu-features", "--append"})
@@ -44,6 +50,14 @@ def mebibytes(text: str) -> int:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected a whole number of MiB, found {text!r}") from None
+
+
+def processors(text: str) -> int:
+    """The value of --vcpus; its range is the machine's to check."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number of processors, found {text!r}") from None
 
 
 def seconds(text: str) -> float:
@@ -70,12 +84,15 @@ def parser() -> argparse.ArgumentParser:
     what = "run a guest's name, a multiboot or plain 32-bit ELF, or firmware"
     run = verbs.add_parser("run", help=what, epilog=EXIT_STATUSES)
     add_machine_options(run)
+    run.add_argument("--detached", action="store_true", help="with a .vmx file: run in the background")
+    run.add_argument("--in-background", action="store_true", help=argparse.SUPPRESS)  # what that starts
     run.set_defaults(action=run_verb)
     debug = verbs.add_parser("debug", help="run a program under a GDB remote stub", epilog=EXIT_STATUSES)
     add_machine_options(debug)
     debug.add_argument("--gdb", default="tcp:1234", metavar="WHERE", help="tcp:PORT or unix:PATH (default %(default)s)")
     debug.add_argument("--wait", action="store_true", help="run nothing before the first gdb is there")
     debug.set_defaults(action=debug_verb)
+    add_vm_verb(verbs)
     guests = verbs.add_parser("guests", help="list the guest programs, and build them")
     guests.add_argument("--json", action="store_true", help="as JSON, with --build also the paths")
     guests.add_argument("--build", action="store_true", help="build every guest into the cache")
@@ -88,9 +105,18 @@ def add_machine_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--engine", default="auto", metavar="NAME", help="interp, world, or auto (default)")
     verb.add_argument("--mem", type=mebibytes, default=64, metavar="MIB", help="memory, 2 to 3072 MiB (default 64)")
     verb.add_argument("--cpu-features", default="", metavar="LIST", help="CPUID mask, such as -sse2,-pae,+hypervisor")
-    verb.add_argument("--serial", default="stdio", metavar="WHERE", help="COM1: stdio, file:PATH, pty, unix:PATH, none")
-    verb.add_argument("--append", default="", metavar="TEXT", help="the program's command line")
+    verb.add_argument("--vcpus", type=processors, default=1, metavar="N", help="processors, 1 to 4 (default 1)")
+    verb.add_argument("--serial", default="stdio", metavar="WHERE", help=f"COM1: {SERIAL_WORDS}")
+    verb.add_argument("--serial2", default="none", metavar="WHERE", help="COM2, likewise (default none)")
+    verb.add_argument("--parallel", default="none", metavar="WHERE", help="LPT1: file:PATH, pipe:PATH, none")
+    verb.add_argument("--append", default="", metavar="TEXT", help="the program's or kernel's command line")
+    verb.add_argument("--kernel", metavar="FILE", help="a Linux kernel (bzImage or vmlinux) instead of TARGET")
+    verb.add_argument("--initrd", metavar="FILE", help="its initial RAM disk")
     verb.add_argument("--bios", metavar="FILE", help="raw firmware image, started at the reset vector")
+    verb.add_argument("--disk", action="append", default=[], metavar="FILE", help="hard disk, an image of bare sectors")
+    verb.add_argument("--cdrom", metavar="FILE", help="disc in the CD-ROM drive, an ISO image")
+    verb.add_argument("--no-reboot", action="store_true", help="end the run when the guest resets the machine")
+    verb.add_argument("--vnc", metavar="WHERE", help="remote screen on PORT of this host, HOST:PORT or unix:PATH")
     verb.add_argument("--timeout", type=seconds, metavar="SECONDS", help="end the run after this time with status 124")
     verb.add_argument("--stats", action="store_true", help="afterwards, what the run was made of")
     verb.add_argument("--trace", default="", metavar="KINDS", help="print events: io,irq,fault,cr,int or all")
@@ -99,9 +125,41 @@ def add_machine_options(verb: argparse.ArgumentParser) -> None:
 
 def run_verb(options: argparse.Namespace) -> int:
     from tools.targets import resolve
-    from vmx.command import run_command
+    from vmx.command import run_command, say
 
+    if (options.target or "").endswith(VMX_SUFFIX):
+        from vmx.vm_process import run_vmx
+
+        refuse_beside_vmx(options)
+        if options.detached:
+            return run_detached(options)
+        return run_vmx(Path(options.target), options, say)
+    if options.detached or options.in_background:
+        raise BadOption("--detached: expected with a .vmx file only")
     return run_command(options, resolve(options.target))
+
+
+def run_detached(options: argparse.Namespace) -> int:
+    """Start the machine's process, and leave it to itself once it runs."""
+    from vmx.detached import ringfence_command, start_detached
+    from vmx.registry import Registry
+
+    if options.stats:
+        raise BadOption("--stats: expected without --detached: there is no terminal in the background")
+    words = ["--no-reboot"] if options.no_reboot else []
+    if options.timeout is not None:
+        words.append(f"--timeout={options.timeout}")
+    vmx = Path(options.target)
+    start_detached(ringfence_command(vmx, *words), vmx, Registry.of_user())
+    return 0
+
+
+def refuse_beside_vmx(options: argparse.Namespace) -> None:
+    """What the file itself says is not for the command line too. Raises BadOption."""
+    usual = parser().parse_args(["run", options.target])
+    for name in vars(options):
+        if name not in BESIDE_VMX and getattr(options, name) != getattr(usual, name):
+            raise BadOption(f"--{name.replace('_', '-')}: expected in {options.target}, not beside it")
 
 
 def debug_verb(options: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ Source: decision 0004; the addresses are those of VMware's board.
 
 from __future__ import annotations
 
+from hw.dma8237_spec import SECOND_PORT as DMA_SECOND
 from hw.i440bx_spec import AGP_SLOT, PAM0, PAM_COUNT
 from hw.i440bx_spec import SLOT as BRIDGE_SLOT
 from hw.i8042_spec import COMMAND_PORT, DATA_PORT, Ctr
@@ -29,6 +30,7 @@ PM_BASE, SMBUS_BASE, BUS_MASTER_BASE, SVGA_BASE = 0x1000, 0x1040, 0x1050, 0x1060
 FRAMEBUFFER_BASE = 0xE8000000
 LINK_IRQS = (11, 10, 9, 5)
 PAM_ALL_RAM = 0x33
+CASCADE_MODE, CASCADE_MASK, CASCADE = 0x16, 0x14, 0xC0  # of the second 8237, whose channel 0 the first one asks through
 
 # Configuration registers: (slot, offset, width, value).
 SETTINGS = (
@@ -75,6 +77,8 @@ def configure(board: Board, font: bytes) -> None:
     for slot, offset, width, value in SETTINGS:
         board.pci.functions[slot].config_write(offset, width, value)
     board.interrupts.virtual_wire()
+    board.ports.write(DMA_SECOND + CASCADE_MODE, 1, CASCADE)
+    board.ports.write(DMA_SECOND + CASCADE_MASK, 1, 0)
     board.vga.show_text(font)
     levels = sum(1 << irq for irq in LINK_IRQS)
     for number, chip in enumerate(board.interrupts.state.pic):

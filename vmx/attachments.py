@@ -1,16 +1,42 @@
-"""What is plugged into a machine from outside: the host's ends of its cables, its discs and its ROM images."""
+"""What is plugged into a machine from outside: the host's ends of its cables, its discs and disks, its ROM images."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from hw.wiring import BlockDevice, ByteSink
-from vmx.serial import SerialBackend
+from hw.wiring import BlockDevice, BytePort, ByteSink
+from vmx.disc_tray import DiscTray
+from vmx.floppy_slot import FloppySlot
+from vmx.parallel_backend import Printer
+from vmx.serial_backend import Receiver, SerialHost
 
 SERIAL_PORTS = 2
 IDE_PLACES = tuple((channel, unit) for channel in range(2) for unit in range(2))
+
+
+class FarEnd(BytePort, Protocol):
+    """The host's end of a serial cable."""
+
+    @property
+    def lost(self) -> str | None:
+        """Why the host took no more output, when that was not a reader's wish."""
+
+    def connect(self, uart: Receiver, host: SerialHost) -> None: ...
+
+    def drive_lines(self) -> None:
+        """Tell the UART its modem inputs; under the machine's lock."""
+
+    def close(self) -> None: ...
+
+
+class Closable(Protocol):
+    """Something of the host that has to be given back."""
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +48,9 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Disc:
-    """A CD-ROM drive, with a disc in it or empty."""
+    """A CD-ROM drive; in its tray is a disc, or none."""
 
-    medium: BlockDevice | None = None
+    tray: DiscTray
 
 
 def to_stderr(byte: int) -> None:
@@ -36,15 +62,36 @@ def to_stderr(byte: int) -> None:
 
 @dataclass(slots=True)
 class Attachments:
-    """`serials` are COM1 and COM2, None for a port without a cable; `drives` by (channel, unit)."""
+    """`serials` are COM1 and COM2, None for a port without a cable; `drives` by (channel, unit).
 
-    serials: tuple[SerialBackend | None, ...] = (None, None)
-    printer: ByteSink | None = None
-    drives: Mapping[tuple[int, int], Disk | Disc] = field(default_factory=dict)
+    `owned` is what `close` gives back beside the serial cables and the trays.
+    """
+
+    serials: tuple[FarEnd | None, ...] = (None, None)
+    printer: Printer | None = None
+    floppy: FloppySlot | None = None
+    drives: dict[tuple[int, int], Disk | Disc] = field(default_factory=dict)
     firmware: bytes = b""
     video_rom: bytes = b""
     debug_sink: ByteSink = to_stderr
+    owned: list[Closable] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.serials = (*self.serials, None, None)[:SERIAL_PORTS]
         assert all(place in IDE_PLACES for place in self.drives), f"drives at {sorted(self.drives)}"
+
+    def plug_serial(self, index: int, end: FarEnd) -> None:
+        self.serials = (*self.serials[:index], end, *self.serials[index + 1 :])
+
+    @property
+    def trays(self) -> dict[tuple[int, int], DiscTray]:
+        return {place: drive.tray for place, drive in self.drives.items() if isinstance(drive, Disc)}
+
+    def close(self) -> None:
+        """Give everything back to the host, whatever one of them says. The machine's lock is not held."""
+        closers: list[Callable[[], None]] = [serial.close for serial in self.serials if serial is not None]
+        closers += [tray.close for tray in self.trays.values()]
+        closers += [thing.close for thing in (self.printer, self.floppy, *self.owned) if thing is not None]
+        with ExitStack() as closing:
+            for close in closers:
+                closing.callback(close)

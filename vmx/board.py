@@ -3,9 +3,9 @@
     00:00.0  440BX host bridge          3F8 IRQ 4   COM1     2F8 IRQ 3   COM2     378 IRQ 7   LPT1
     00:01.0  AGP bridge                 60, 64      keyboard controller, IRQ 1 and 12
     00:07.0  PIIX4 ISA bridge           70, 71      clock and CMOS, IRQ 8
-    00:07.1  PIIX4 IDE, IRQ 14 and 15   510-51B     firmware configuration
-    00:07.3  PIIX4 power management     402, F4     debug port and exit port
-    00:0f.0  VGA                        3B0-3DF, 1CE-1D0, A0000-BFFFF
+    00:07.1  PIIX4 IDE, IRQ 14 and 15   3F0-3F7     floppy controller, IRQ 6, DMA 2
+    00:07.3  PIIX4 power management     510-51B     firmware configuration
+    00:0f.0  VGA                        402, F4     debug port and exit port
 
 An interrupt link L = (slot + pin + 1) mod 4 drives I/O APIC input 16 + L, and the ISA IRQ that the PIIX4 routes it to.
 The interrupt controllers and timers themselves are the core's.
@@ -19,6 +19,17 @@ from typing import Protocol, TypeVar
 from hw.backdoor import Backdoor, BackdoorState, MachineFacts
 from hw.bus import PortBus
 from hw.debugport import DEBUG_PORT, EXIT_PORT, DebugPort, ExitPort
+from hw.dma8237 import Dma8237, DmaState
+from hw.dma8237_spec import FIRST_PORT as DMA_FIRST
+from hw.dma8237_spec import FIRST_PORTS as DMA_FIRST_PORTS
+from hw.dma8237_spec import FLOPPY_CHANNEL, PAGE_PORT, PAGE_PORTS
+from hw.dma8237_spec import SECOND_PORT as DMA_SECOND
+from hw.dma8237_spec import SECOND_PORTS as DMA_SECOND_PORTS
+from hw.fdc import Fdc
+from hw.fdc_data import FdcState
+from hw.fdc_spec import FIRST_PORT as FDC_PORT
+from hw.fdc_spec import FLOPPY_IRQ, RATE_PORT
+from hw.fdc_spec import PORTS as FDC_PORTS
 from hw.firmware.board import PciInterrupt
 from hw.fw_cfg import FwCfg, FwCfgState
 from hw.fw_cfg_spec import SELECTOR_PORT as FW_CFG
@@ -47,9 +58,9 @@ from hw.piix4_pm_spec import APM_PORTS, APMC_PORT
 from hw.piix4_pm_spec import SLOT as PM_SLOT
 from hw.reset import PORT_92, A20Gate, FastReset, ResetState
 from hw.rtc import CmosFacts, Rtc, RtcState
+from hw.rtc_spec import FLOPPY_1440, Boot
 from hw.rtc_spec import PORT as CMOS
 from hw.rtc_spec import PORTS as CMOS_PORTS
-from hw.rtc_spec import Boot
 from hw.scsi.cdrom import Cdrom, CdromState
 from hw.uart import Uart, UartState
 from hw.uart_spec import COM1, COM1_IRQ, COM2, COM2_IRQ
@@ -63,6 +74,7 @@ from vmm.state import StateFile
 from vmx.attachments import IDE_PLACES, Attachments, Disc, Disk
 from vmx.clock import HostWallClock
 from vmx.memory_map import MemoryMap
+from vmx.picture import DirtyLog, Picture
 from vmx.video_map import VideoMapping
 
 State = TypeVar("State", bound=ctypes.Structure)
@@ -71,6 +83,8 @@ SECTIONS: dict[str, type[ctypes.Structure]] = {
     "uart0": UartState,
     "uart1": UartState,
     "parallel0": ParallelState,
+    "dma": DmaState,
+    "floppy": FdcState,
     "i8042": I8042State,
     "reset": ResetState,
     "rtc": RtcState,
@@ -103,13 +117,6 @@ class Unplugged:
         """Nobody waits."""
 
 
-class DriveTray:
-    """What became of the disc in one drive; `on_eject` is told when the guest opens the tray."""
-
-    def ejected(self) -> None:
-        """The disc stays in the opened tray."""
-
-
 class Board:
     """The devices of one machine, over `state`. `reset` is RESET#; `sync` is for a state that was loaded."""
 
@@ -123,9 +130,12 @@ class Board:
         host: BoardHost,
         facts: MachineFacts,
         attachments: Attachments,
+        *,
+        local_time: bool = False,
     ) -> None:
-        """Wire only."""
+        """Wire only. `local_time`: the clock chip is set to that instead of UTC."""
         self.state, self.memory, self.interrupts = state, memory, interrupts
+        self._local_time = local_time
         self.attachments = attachments
         owned = owned_ports()
         self.ports = PortBus(lambda port: port in owned)
@@ -137,9 +147,11 @@ class Board:
         self._build_processor_side(host, facts, memory_map)
         self._build_pci(host, facts)
         self._build_ide()
+        self._build_floppy()
         self._build_ports()
         self.vga = Vga(self._section("vga", VgaState), self._buses, video.video_memory(), interrupts, video)
         self.pci.attach(*VGA_SLOT, self.vga)
+        self.pictures = DirtyLog(video.dirty)
         self.devices.append(self.vga)
 
     def _section(self, name: str, kind: type[State]) -> State:
@@ -164,7 +176,9 @@ class Board:
         self.agp = AgpBridge(self._section("agp_bridge", PciConfigSpace), self._buses)
         self.backdoor = Backdoor(self._section("backdoor", BackdoorState), facts, HostWallClock())
         self.fw_cfg = FwCfg(self._section("fw_cfg", FwCfgState), self.memory)
-        self.rtc = Rtc(self._section("rtc", RtcState), self.interrupts, HostWallClock())
+        self.rtc = Rtc(
+            self._section("rtc", RtcState), self.interrupts, HostWallClock(), local_time=self._local_time
+        )
         ports = self.ports
         ports.claim(PORT_92, 1, self.fast_reset, name="port 92h")
         ports.claim(DATA_PORT, 1, self.keyboard_controller.data_port, name="i8042 data")
@@ -189,7 +203,6 @@ class Board:
 
     def _build_ide(self) -> None:
         """Two channels with their drives, and the function that masters the bus for them."""
-        self.cdroms: dict[tuple[int, int], Cdrom] = {}
         channels = []
         for number, irq in enumerate((PRIMARY_IRQ, SECONDARY_IRQ)):
             state = self._section(f"ide{number}", ChannelState)
@@ -209,9 +222,28 @@ class Board:
         if isinstance(drive, Disk):
             channel.attach(unit, AtaDisk(state, channel, drive.medium))
         elif isinstance(drive, Disc):
-            target = Cdrom(self._section(f"cdrom{number}{unit}", CdromState), DriveTray(), drive.medium)
-            self.cdroms[number, unit] = target
+            target = Cdrom(self._section(f"cdrom{number}{unit}", CdromState), drive.tray, drive.tray.medium)
+            drive.tray.attach(target)
             channel.attach(unit, AtapiDrive(state, channel, target))
+
+    def _build_floppy(self) -> None:
+        """The DMA controllers, and the floppy controller with its one drive, if there is one."""
+        self.dma = Dma8237(self._section("dma", DmaState), self.memory)
+        slot = self.attachments.floppy
+        drives = [] if slot is None else [slot.diskette]
+        self.floppy = Fdc(
+            self._section("floppy", FdcState), self._lines[FLOPPY_IRQ].input(), self.dma, FLOPPY_CHANNEL, drives
+        )
+        self.dma.connect(FLOPPY_CHANNEL, self.floppy.channel_opened)
+        if slot is not None:
+            slot.attach(self.floppy, 0)
+        ports = self.ports
+        ports.claim(DMA_FIRST, DMA_FIRST_PORTS, self.dma.first, name="DMA 1")
+        ports.claim(DMA_SECOND, DMA_SECOND_PORTS, self.dma.second, name="DMA 2")
+        ports.claim(PAGE_PORT, PAGE_PORTS, self.dma.pages, name="DMA pages")
+        ports.claim(FDC_PORT, FDC_PORTS, self.floppy, name="floppy")
+        ports.claim(RATE_PORT, 1, self.floppy.rate_port, name="floppy rate")
+        self.devices += [self.dma, self.floppy]
 
     def _build_ports(self) -> None:
         """Serial, parallel, and the two ports that no PC has."""
@@ -232,6 +264,10 @@ class Board:
         """Ports 402h and F4h, for those who write firmware and toy kernels."""
         self.ports.claim(DEBUG_PORT, 1, DebugPort(self.attachments.debug_sink))
         self.ports.claim(EXIT_PORT, 1, ExitPort(host))
+
+    def picture(self) -> Picture:
+        """The screen, for one more viewer."""
+        return Picture(self.vga, self.pictures)
 
     # as a whole
 
@@ -255,4 +291,5 @@ class Board:
 
     def configure_cmos(self, memory_mib: int, vcpus: int, boot: tuple[Boot, ...]) -> None:
         """What firmware finds in CMOS."""
-        self.rtc.configure(CmosFacts(memory_mib << 10, vcpus, boot=boot))
+        floppies = 0 if self.attachments.floppy is None else FLOPPY_1440 << 4
+        self.rtc.configure(CmosFacts(memory_mib << 10, vcpus, floppies, boot))

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from rich.console import Console
-from rich.live import Live
-
+from hw.wiring import ByteSink
 from ringfence.errors import BadOption, HostRefused
 from vmm._core import lib
 from vmx import runner
-from vmx.attachments import Attachments
+from vmx.attachments import to_stderr
 from vmx.debug import MachineUnderDebug, debug_machine
 from vmx.dump import dump
-from vmx.loader import load_firmware, load_program
+from vmx.input_queue import InputQueue
+from vmx.linux import Initrd, LinuxImage
+from vmx.loader import load_program
 from vmx.machine import Machine
-from vmx.machine_config import MachineConfig
-from vmx.screen import plain_screen, read_screen
-from vmx.serial import open_serial
+from vmx.machine_config import DriveKind, DriveSpec, MachineConfig, PortSpec
+from vmx.plug import plug_in
+from vmx.program import LinuxProgram, Program, ToyProgram
+from vmx.rfb import RfbServer
+from vmx.screen import GRAPHICS_MODE, LiveScreen, plain_text
 from vmx.stats import stats_text
 from vmx.stop import STATUS_TIMEOUT, StopKind, StopReason
 from vmx.trace import TraceWriter, parse_kinds
 
 TIMEOUT_S_MAX = 10**9
-SCREEN_INTERVAL_NS = 200_000_000
+DISK_PLACES = ((0, 0), (0, 1))
+CDROM_PLACE = (1, 0)
 
 # Kinds of stop that a person is told of, beside the guest's own output.
 ANNOUNCED = frozenset({StopKind.HALTED, StopKind.SHUTDOWN, StopKind.FAILED})
@@ -39,10 +42,19 @@ class Options(Protocol):
 
     engine: str
     mem: int
+    vcpus: int
     cpu_features: str
     serial: str
+    serial2: str
+    parallel: str
     append: str
+    kernel: str | None
+    initrd: str | None
     bios: str | None
+    disk: list[str]
+    cdrom: str | None
+    vnc: str | None
+    no_reboot: bool
     timeout: float | None
     stats: bool
     trace: str
@@ -61,25 +73,72 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def build_machine(options: Options, program: Path | None) -> Machine:
-    """A machine with `program`, or else the firmware, in it. Raises a RingfenceError with nothing left open."""
+def unheard(byte: int) -> None:
+    """Firmware's log, where nobody asked for it."""
+
+
+def machine_config(options: Options) -> MachineConfig:
+    """Raises BadOption."""
     if options.timeout is not None and not 0 < options.timeout <= TIMEOUT_S_MAX:
         raise BadOption(f"--timeout {options.timeout:g}: expected more than 0 and at most {TIMEOUT_S_MAX} seconds")
-    if (program is None) == (options.bios is None):
-        raise BadOption("expected a TARGET or --bios FILE, and not both")
-    config = MachineConfig(options.mem, options.engine, options.cpu_features, trace=parse_kinds(options.trace))
+    config = MachineConfig(
+        options.mem, options.engine, options.cpu_features, trace=parse_kinds(options.trace), vcpus=options.vcpus,
+        firmware=Path(options.bios) if options.bios else None,
+        serials=(PortSpec.parse(options.serial), PortSpec.parse(options.serial2, "--serial2")),
+        parallel=PortSpec.parse(options.parallel, "--parallel"), ide=drives(options),
+    )  # fmt: skip
     config.check()
-    image = load_program(program, options.mem << 20) if program else None
-    firmware = load_firmware(Path(options.bios)) if options.bios else b""
-    serial = open_serial(options.serial, say)
+    return config
+
+
+def drives(options: Options) -> Mapping[tuple[int, int], DriveSpec]:
+    """Disks on the first channel, the CD-ROM drive on the second."""
+    if len(options.disk) > len(DISK_PLACES):
+        raise BadOption(f"--disk: expected at most {len(DISK_PLACES)}, found {len(options.disk)}")
+    found = {
+        place: DriveSpec(DriveKind.DISK, Path(name), origin="--disk")
+        for place, name in zip(DISK_PLACES, options.disk, strict=False)
+    }
+    if options.cdrom is not None:
+        found[CDROM_PLACE] = DriveSpec(DriveKind.CDROM, Path(options.cdrom), origin="--cdrom")
+    return found
+
+
+def program_of(options: Options, target: Path | None, memory_mib: int) -> Program | None:
+    """What is started without firmware; None: firmware is. Raises BadOption and BadInput."""
+    chosen = [name for name, value in (("TARGET", target), ("--kernel", options.kernel), ("--bios", options.bios))
+              if value is not None]  # fmt: skip
+    if len(chosen) > 1:
+        raise BadOption(f"expected one of TARGET, --kernel and --bios, found {' and '.join(chosen)}")
+    if options.initrd is not None and options.kernel is None:
+        raise BadOption("--initrd: expected with --kernel only")
+    if options.append and target is None and options.kernel is None:
+        raise BadOption("--append: expected with a TARGET or --kernel only")
+    if target is not None:
+        return ToyProgram(load_program(target, memory_mib << 20), options.append)
+    if options.kernel is not None:
+        initrd = Initrd.find(Path(options.initrd)) if options.initrd else None
+        return LinuxProgram(LinuxImage.read(Path(options.kernel)), options.append, initrd)
+    if not chosen and not options.disk and options.cdrom is None:
+        raise BadOption("expected a TARGET, --kernel FILE, --bios FILE, or a drive to boot from (--disk, --cdrom)")
+    return None
+
+
+def build_machine(options: Options, target: Path | None) -> Machine:
+    """A machine with its program, or else firmware, in it. Raises a RingfenceError with nothing left open."""
+    config = machine_config(options)
+    program = program_of(options, target, config.memory_mib)
+    sink: ByteSink = to_stderr if options.bios else unheard
+    attached = plug_in(config, say, sink, firmware=program is None)
     try:
-        machine = Machine(config, Attachments((serial,), firmware=firmware))
+        machine = Machine(config, attached)
     except BaseException:
-        serial.close()
+        attached.close()
         raise
     try:
-        if image is not None:
-            machine.load(image, options.append)
+        machine.reboots = not options.no_reboot
+        if program is not None:
+            machine.start_with(program)
     except BaseException:
         machine.close()
         raise
@@ -97,33 +156,37 @@ def run_command(options: Options, program: Path | None) -> int:
     sys.stdout.flush()
     if report:
         say(report)
-    for serial in machine.attachments.serials:
+    ports = (f"--serial {options.serial}", f"--serial2 {options.serial2}")
+    for port, serial in zip(ports, machine.attachments.serials, strict=True):
         if serial is not None and serial.lost is not None:
-            raise HostRefused(f"--serial {options.serial}: output was lost: {serial.lost}")
+            raise HostRefused(f"{port}: output was lost: {serial.lost}")
     return STATUS_TIMEOUT if stop.kind is StopKind.TIMED_OUT else stop.status
 
 
 @contextmanager
 def watching(machine: Machine, options: Options) -> Iterator[runner.AfterExit | None]:
-    """What looks at the machine after every exit, if anything: the trace and the live screen."""
-    watchers: list[runner.AfterExit] = []
-    if options.trace:
-        tracer = TraceWriter(machine.symbols, sys.stderr.write)
-        watchers.append(lambda machine: tracer.drain(machine.vcpu))
-    live = None
-    if options.screen and options.serial != "stdio" and sys.stdout.isatty():
-        live = LiveScreen()
-        watchers.append(live.update)
+    """Who looks on: the trace, which is called after every exit; the live screen and the remote one."""
+    tracer = TraceWriter(machine.symbols, sys.stderr.write) if options.trace else None
+    with ExitStack() as watchers:
+        if options.vnc is not None:
+            queue = InputQueue(machine.board.keyboard_controller, machine.lock)
+            server = RfbServer(options.vnc, None, machine.board.picture(), queue, machine.lock, say)
+            queue.start()
+            watchers.callback(queue.close)
+            server.start()
+            watchers.callback(server.close)
+            say(f"VNC on {server.address}")
+        if options.screen and options.serial != "stdio" and sys.stdout.isatty():
+            live = LiveScreen(machine.board.picture(), machine.lock, sys.stdout)
+            live.start()
+            watchers.callback(live.close)
+        yield None if tracer is None else lambda machine: tracer.drain(machine.vcpu)
 
-    def after_exit(machine: Machine) -> None:
-        for watcher in watchers:
-            watcher(machine)
 
-    try:
-        yield after_exit if watchers else None
-    finally:
-        if live is not None:
-            live.close()
+def last_screen(machine: Machine) -> str:
+    """The characters on the screen, without trailing blanks."""
+    screen = machine.board.picture().text()
+    return GRAPHICS_MODE if screen is None else plain_text(screen)
 
 
 def run_machine(machine: Machine, options: Options) -> tuple[float, StopReason]:
@@ -141,14 +204,14 @@ def after_run(machine: Machine, stop: StopReason, options: Options, seconds: flo
     """What is printed on stderr when a run has ended."""
     parts = []
     if options.screen:
-        parts.append(plain_screen(machine.memory))
+        parts.append(last_screen(machine))
     if stop.kind is StopKind.TIMED_OUT:
         parts.append(f"ringfence: timed out after {options.timeout:g} s of host time")
     elif stop.kind in ANNOUNCED:
         parts.append(f"ringfence: {stop.line()}")
     world_died = stop.kind is StopKind.FAILED and stop.detail == lib.ERR_WORLD_DIED  # and left its state unfinished
     if stop.kind in {StopKind.SHUTDOWN, StopKind.FAILED} and not world_died:
-        parts.append(dump(machine.vcpu, machine.symbols))
+        parts.append(dump(machine.ended_by or machine.vcpu, machine.symbols))
     if options.stats:
         parts.append(stats_text(machine.vcpu.stats, seconds))
     return "\n".join(parts)
@@ -156,19 +219,16 @@ def after_run(machine: Machine, stop: StopReason, options: Options, seconds: flo
 
 def debug_command(options: DebugOptions, program: Path | None) -> int:
     """`ringfence debug`: the stub runs the machine until the debugger lets it end."""
+    if options.vcpus != 1:
+        raise BadOption(f"--vcpus {options.vcpus}: expected 1 under the debugger")
     machine = build_machine(options, program)
-
-    def reload() -> None:
-        if program is not None:
-            machine.load(load_program(program, options.mem << 20), options.append)
-
     try:
         if options.timeout is not None:
             machine.limit_time(options.timeout)
         started = time.monotonic()
         with watching(machine, options) as after_exit:
             status = debug_machine(
-                MachineUnderDebug(machine, reload, after_exit), options.gdb, say, wait=options.wait, program=program
+                MachineUnderDebug(machine, after_exit), options.gdb, say, wait=options.wait, program=program
             )
         if options.stats:
             say(stats_text(machine.vcpu.stats, time.monotonic() - started))
@@ -176,20 +236,3 @@ def debug_command(options: DebugOptions, program: Path | None) -> int:
     finally:
         machine.close()
 
-
-class LiveScreen:
-    """The text screen on the terminal, redrawn a few times a second."""
-
-    def __init__(self) -> None:
-        self._live = Live(console=Console(), auto_refresh=False, screen=True)
-        self._live.start()
-        self._next_ns = 0
-
-    def update(self, machine: Machine) -> None:
-        now = time.monotonic_ns()
-        if now >= self._next_ns:
-            self._next_ns = now + SCREEN_INTERVAL_NS
-            self._live.update(read_screen(machine.memory), refresh=True)
-
-    def close(self) -> None:
-        self._live.stop()

@@ -38,12 +38,10 @@ CLEAR_BYTES = 1 << 20
 
 
 class MachineUnderDebug:
-    """The plug between a Machine and the stub. `reload` puts the program back after a reset."""
+    """The plug between a Machine of one vCPU and the stub."""
 
-    def __init__(
-        self, machine: Machine, reload: Callable[[], None], after_exit: runner.AfterExit | None = None
-    ) -> None:
-        self.machine, self._reload, self._after_exit = machine, reload, after_exit
+    def __init__(self, machine: Machine, after_exit: runner.AfterExit | None = None) -> None:
+        self.machine, self._after_exit = machine, after_exit
         machine.start()
         machine.interrupts.stun()
 
@@ -117,7 +115,8 @@ class MachineUnderDebug:
         """Power-on state, memory zeroed, the program loaded again."""
         clear(self.machine.memory)
         self.machine.power_on()
-        self._reload()
+        if self.machine.program is not None:
+            self.machine.start_with(self.machine.program)
         self.machine.vcpu.engine.flush()
 
     def device_lines(self) -> Iterator[str]:

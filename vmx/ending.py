@@ -14,6 +14,7 @@ from types import FrameType
 UNTOUCHED = (signal.SIG_DFL, signal.default_int_handler)  # what is ignored, as under nohup(1), stays so
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _received: list[int] = []
+_waiting: list[bool] = []  # an entry for each signals_wait that is under way
 
 
 class EndedBySignal(BaseException):
@@ -45,9 +46,22 @@ def raise_received() -> None:
         _raise(_received.pop())
 
 
+@contextmanager
+def signals_wait() -> Iterator[None]:
+    """For what must not be cut short: a signal that falls into it is raised at its end. On the main thread."""
+    _waiting.append(True)
+    try:
+        yield
+    finally:
+        _waiting.pop()
+    if not _waiting:
+        raise_received()
+
+
 def _end(number: int, frame: FrameType | None) -> None:
     _received.append(number)
-    _raise(number)
+    if not _waiting:
+        _raise(number)
 
 
 def _raise(number: int) -> None:

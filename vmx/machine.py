@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
@@ -54,6 +54,7 @@ BOOT_CODES = {
     BootDevice.NETWORK: Boot.NETWORK,
 }
 HOLD_RETRY_S = 0.001
+REST_LOOK_S = 0.01  # how often a vCPU that waits for the others to rest looks whether the run has ended instead
 WAKING = int(Event.NMI | Event.INIT | Event.SIPI)
 
 
@@ -72,6 +73,7 @@ class Machine:
     """A machine, switched off until `runner.run`. `close` gives everything back."""
 
     def __init__(self, config: MachineConfig, attachments: Attachments) -> None:
+        """Raises a RingfenceError with nothing left open but the attachments, which are the machine's from then on."""
         config.check()
         self.config, self.attachments = config, attachments
         self.lock = threading.Lock()
@@ -86,29 +88,41 @@ class Machine:
         self._posted: deque[Callable[[], None]] = deque()
         self._resting: deque[Callable[[], None]] = deque()
         self._resumed = threading.Condition(self.lock)
-        self._model = cpu_model(config.cpu_features)
+        self._model = cpu_model(config.cpu_features, self.tsc_hz(), lib.RF_APIC_BUS_HZ)
+        with ExitStack() as held:
+            self._build(held)
+            held.callback(attachments.close)
+            self._held = held.pop_all()
+
+    def _build(self, held: ExitStack) -> None:
+        """Plug together and switch on. `held` gives back what was made."""
+        config, attachments = self.config, self.attachments
         engine = engine_named(config.engine)
         dev_pages = memory_map.dev_pages_for(attachments.firmware) + video_map.dev_pages_for(attachments.video_rom)
         self.memory = GuestMemory(config.memory_mib << 20 >> 12, dev_pages, config.vcpus)
+        held.callback(self.memory.close)
         self.map = MemoryMap(self.memory, attachments.firmware, self.hold)
         video = VideoMapping(self.memory, self.map, attachments.video_rom)
         sections: dict[str, type[ctypes.Structure]] = {f"vcpu{n}": VcpuState for n in range(config.vcpus)}
         self.state = StateFile.create({**sections, "interrupts": InterruptPage, **board.SECTIONS})
+        held.callback(self.state.close)
         self.interrupts = Interrupts(_as(InterruptPage, self.state["interrupts"]), self.kick_mask)
-        controls = [ControlMapping(number) for number in range(config.vcpus)]
+        controls = []
+        for number in range(config.vcpus):
+            controls.append(ControlMapping(number))
+            held.callback(controls[number].close)
         where = self._engine_map(controls)
-        self.processors = [
-            Processor(
-                Vcpu(
-                    number, _as(VcpuState, self.state[f"vcpu{number}"]), control.page,
-                    engine(where, number, core_model(self._model)), self.memory,
-                ),
-                control,
-            )
-            for number, control in enumerate(controls)
-        ]  # fmt: skip
+        self.processors: list[Processor] = []
+        for number, control in enumerate(controls):
+            made = engine(where, number, core_model(self._model))
+            held.callback(made.close)
+            state = _as(VcpuState, self.state[f"vcpu{number}"])
+            self.processors.append(Processor(Vcpu(number, state, control.page, made, self.memory), control))
         facts = MachineFacts(config.memory_mib, self.tsc_hz(), lib.RF_APIC_BUS_HZ, config.uuid)
-        self.board = Board(self.state, self.memory, self.map, video, self.interrupts, self, facts, attachments)
+        self.board = Board(
+            self.state, self.memory, self.map, video, self.interrupts, self, facts, attachments,
+            local_time=config.local_time,
+        )  # fmt: skip
         self.board.claim_debug_ports(self)
         self.tables = FirmwareTables(self._board_facts())
         if attachments.firmware:
@@ -125,15 +139,8 @@ class Machine:
         return [processor.vcpu for processor in self.processors]
 
     def close(self) -> None:
-        """Switched off: give memory, files and the terminal back."""
-        for serial in self.attachments.serials:
-            if serial is not None:
-                serial.close()
-        for processor in self.processors:
-            processor.vcpu.engine.close()
-            processor.control.close()
-        self.state.close()
-        self.memory.close()
+        """Switched off: give memory, files and the terminal back, whatever one of them says. Idempotent."""
+        self._held.close()
 
     # wiring
 
@@ -171,6 +178,9 @@ class Machine:
         rows = [(0, config.memory_mib << 20, E820Type.RAM)]
         device = self.board.fw_cfg
         describe_machine(device, cpus=config.vcpus, uuid=config.uuid, memory_map=e820(rows))
+        if config.boot_delay_ms:
+            device.add_file("etc/show-boot-menu", b"\1")
+            device.add_file("etc/boot-menu-wait", config.boot_delay_ms.to_bytes(4, "little"))
         for name, data in self.tables.fw_cfg_files().items():
             device.add_file(name, data)
 
@@ -199,6 +209,9 @@ class Machine:
         self.board.reset()
         boot = tuple(BOOT_CODES[device] for device in config.boot_order)
         self.board.configure_cmos(config.memory_mib, config.vcpus, boot)
+        for serial in self.attachments.serials:
+            if serial is not None:
+                serial.drive_lines()
         if not self.attachments.firmware:
             after_firmware.configure(self.board, text_font(self.attachments.video_rom))
             for vcpu in self.vcpus:
@@ -219,6 +232,10 @@ class Machine:
         for serial, uart in zip(self.attachments.serials, self.board.uarts, strict=True):
             if serial is not None:
                 serial.connect(uart, self)
+        if self.attachments.printer is not None:
+            self.attachments.printer.start(self)
+        for tray in self.attachments.trays.values():
+            tray.start(self)
 
     def restored(self) -> None:
         """State and memory are those of a machine that was suspended."""
@@ -239,7 +256,8 @@ class Machine:
     def reset_machine(self) -> None:
         """RESET#, once every vCPU has ended its instruction. Any thread, under the lock."""
         if self.reboots:
-            self.at_rest(self._reset)
+            self._resting.appendleft(self.reset_now)  # ahead of a suspend, whose file would know nothing of it
+            self.kick_all()
         else:
             self.stop(StopReason(StopKind.RESET))
 
@@ -255,7 +273,8 @@ class Machine:
                 vcpu.state.a20_mask = mask
                 vcpu.kick(Attention.FLUSH)
 
-    def _reset(self) -> None:
+    def reset_now(self) -> None:
+        """RESET# to everything, the machine being at rest and its lock held."""
         self.interrupts.reset(self.config.vcpus)
         self._reset_processors()
         self._reset_board()
@@ -360,12 +379,12 @@ class Machine:
             return
         processor.resting = True
         try:
-            if all(other.resting for other in self.processors):
-                while self._resting:
+            while self._resting and not self.is_wanted_back():
+                if all(other.resting for other in self.processors):
                     self._resting.popleft()()
-                self._resumed.notify_all()
-            else:
-                self._resumed.wait_for(lambda: not self._resting or self.is_wanted_back())
+                else:
+                    self._resumed.wait(REST_LOOK_S)
+            self._resumed.notify_all()
         finally:
             processor.resting = False
 

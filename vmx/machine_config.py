@@ -1,7 +1,8 @@
 """What a machine is made of: plain values, from wherever they came: the command line or a .vmx file.
 
 A port is written in one way on the command line and in messages: `stdio`, `pty`, `none`, `file:PATH`, `pipe:PATH`,
-`unix:PATH` and `tcp:HOST:PORT` (we listen), `unix-client:PATH` and `tcp-client:HOST:PORT` (we connect).
+`unix:PATH` and `tcp:HOST:PORT` (we listen; port 0 is any free one), `unix-client:PATH` and `tcp-client:HOST:PORT` (we
+connect). A file may be a terminal or a printer of the host.
 Every value that names something of the host carries its origin, for the one line that says what is wrong with it.
 """
 
@@ -76,7 +77,8 @@ class PortSpec:
         said = f"{self.origin} {self.text()}".strip()
         if self.kind in TCP_PORTS:
             host, colon, port = self.where.rpartition(":")
-            if not host or not colon or not is_tcp_port(port):
+            any_free = port == "0" and self.kind is PortKind.TCP_SERVER
+            if not host or not colon or not (any_free or is_tcp_port(port)):
                 raise BadOption(f"{said}: expected {self.kind.value}:HOST:PORT")
         elif self.kind not in BARE_PORTS and (not self.where or "\0" in self.where):
             raise BadOption(f"{said}: expected {self.kind.value}:PATH")
@@ -161,6 +163,7 @@ class MachineConfig:
     name: str = ""
     vcpus: int = 1
     firmware: Path | None = None
+    firmware_origin: str = field(default="", compare=False)
     serials: tuple[PortSpec | None, ...] = (PortSpec(PortKind.STDIO), None)
     parallel: PortSpec | None = None
     ide: Mapping[tuple[int, int], DriveSpec] = field(default_factory=dict)

@@ -4,6 +4,7 @@
     A0000-BFFFF          the video adapter's, or RAM while SMRAM is open
     C0000-FFFFF          RAM or ROM, in segments, as the bridge's PAM registers say
     100000-top           RAM
+    top-                 PCI devices
     4 GiB - size of ROM  firmware; its last 128 KiB are also what E0000-FFFFF shows as ROM
 
 A segment whose reads come from ROM while its writes go to RAM, as while firmware is copied under itself, is a scratch
@@ -46,6 +47,8 @@ class MemoryMap:
         self._pages = len(firmware) // PAGE_SIZE
         self._rom = self._scratch = 0
         memory.map_ram(0, memory.ram_pages)
+        self._no_video()
+        memory.map_mmio(memory.ram_pages, self.firmware_ppn - memory.ram_pages)
         if firmware:
             self._rom = memory.allocate_dev(self._pages)
             self._scratch = memory.allocate_dev(SHADOW_PAGES)
@@ -85,7 +88,7 @@ class MemoryMap:
                 self.map_video()
 
     def _no_video(self) -> None:
-        self.memory.unmap(VIDEO_FIRST // PAGE_SIZE, (VIDEO_END - VIDEO_FIRST) // PAGE_SIZE)
+        self.memory.map_mmio(VIDEO_FIRST // PAGE_SIZE, (VIDEO_END - VIDEO_FIRST) // PAGE_SIZE)
 
     def _map_segment(self, shadow: ShadowRange) -> None:
         first, end = shadow.first // PAGE_SIZE, (shadow.first + shadow.size) // PAGE_SIZE

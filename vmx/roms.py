@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from hw.vga_spec import ROM_BYTES
 from ringfence.errors import BadInput, HostRefused
 from vmx.loader import load_firmware, read_file
+from vmx.vga_font import find_font
 
 FOLDERS = ("/usr/share/seabios", "/usr/share/qemu", "/usr/share/qemu-kvm", "/usr/local/share/qemu")
 BIOS = "bios-256k.bin"
@@ -22,8 +23,6 @@ VIDEO_ROM = "vgabios-vmware.bin"
 ROM_SIGNATURE = b"\x55\xaa"
 PAGE = 4096
 GLYPHS, GLYPH_LINES, GLYPH_DOTS = 256, 16, 8
-# Characters 00h and 01h of the 8 x 16 font of the IBM VGA, by which it is found in a video BIOS.
-FONT_BEGINS = bytes(16) + bytes.fromhex("00007e81a58181bd9981817e00000000")
 
 
 def search_path() -> list[Path]:
@@ -60,10 +59,12 @@ def video_rom() -> bytes:
 
 
 def text_font(rom: bytes) -> bytes:
-    """256 glyphs of 16 lines: the video BIOS's, or without one such as can be drawn from a built-in font."""
-    at = rom.find(FONT_BEGINS)
-    if 0 <= at <= len(rom) - GLYPHS * GLYPH_LINES:
-        return rom[at : at + GLYPHS * GLYPH_LINES]
+    """256 glyphs of 16 lines: the video BIOS's, or without one such as can be drawn from a built-in font.
+
+    Raises BadInput for a video BIOS without it.
+    """
+    if rom:
+        return find_font(rom, VIDEO_ROM)
     return b"".join(drawn_glyph(code) for code in range(GLYPHS))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ringfence.errors import HostRefused, RingfenceError
 from vmm.vcpu import ERROR_REASONS, Exit, ExitKind, Vcpu
 from vmx.dump import VECTOR_NAMES
-from vmx.ending import raise_received
+from vmx.ending import raise_received, signals_wait
 from vmx.machine import Machine, Processor
 from vmx.stop import STATUS_HOST_ERROR, STATUS_SHUTDOWN, StopKind, StopReason
 
@@ -26,16 +26,19 @@ AfterExit = Callable[[Machine], None]
 
 def run(machine: Machine, after_exit: AfterExit | None = None) -> StopReason:
     """Run until something outside must decide. A guest fault raises nothing here."""
-    machine.run_ended = None
+    machine.run_ended = machine.ended_by = None
     others = [OtherProcessor(machine, processor) for processor in machine.processors[1:]]
     try:
         for other in others:
             other.begin()
         return run_processor(machine, machine.processors[0], after_exit)
     finally:
-        machine.end_run(RECALLED)
+        with signals_wait():  # nothing may be taken away from a vCPU that runs
+            machine.end_run(RECALLED)
+            for other in others:
+                other.join()
         for other in others:
-            other.join()
+            other.raise_defect()
 
 
 class OtherProcessor:
@@ -44,6 +47,7 @@ class OtherProcessor:
     def __init__(self, machine: Machine, processor: Processor) -> None:
         self.machine, self.processor = machine, processor
         self._thread = threading.Thread(target=self._work, name=f"vcpu{processor.vcpu.number}", daemon=True)
+        self._defect: BaseException | None = None
 
     def begin(self) -> None:
         try:
@@ -55,36 +59,48 @@ class OtherProcessor:
         if self._thread.ident is not None:
             self._thread.join()
 
+    def raise_defect(self) -> None:
+        """What ended it that is no reason for a run to stop: it goes on up from whoever runs the machine."""
+        if self._defect is not None:
+            raise self._defect
+
     def _work(self) -> None:
         try:
             run_processor(self.machine, self.processor)
         except RingfenceError as error:
             self.machine.end_run(StopReason(StopKind.FAILED, STATUS_HOST_ERROR, str(error)), self.processor.vcpu)
+        except BaseException as defect:  # noqa: BLE001 - raised again by the thread that runs the machine
+            self._defect = defect
+            text = f"vCPU {self.processor.vcpu.number}: {type(defect).__name__}: {defect}"
+            self.machine.end_run(StopReason(StopKind.FAILED, STATUS_HOST_ERROR, text), self.processor.vcpu)
 
 
 def run_processor(machine: Machine, processor: Processor, after_exit: AfterExit | None = None) -> StopReason:
     """One vCPU's loop, on the thread that calls."""
     vcpu, is_boot = processor.vcpu, processor.vcpu.number == 0
     processor.thread = threading.get_ident()
-    while True:
-        if is_boot:
-            raise_received()
-        with processor.inside:
-            exit_ = vcpu.run(QUANTUM_US)
-        with machine.lock:
-            stop = HANDLERS[exit_.kind](machine, vcpu, exit_)
-            if exit_.kind in AT_REST:
-                machine.rest(processor)
+    try:
+        while True:
+            if is_boot:
+                raise_received()
+            with processor.inside:
+                exit_ = vcpu.run(QUANTUM_US)
+            with machine.lock:
+                stop = HANDLERS[exit_.kind](machine, vcpu, exit_)
+                if exit_.kind in AT_REST:
+                    machine.rest(processor)
+                if stop is not None:
+                    machine.end_run(stop, vcpu)
+                stop = machine.between_exits()
+            if after_exit is not None:
+                after_exit(machine)
             if stop is not None:
-                machine.end_run(stop, vcpu)
-            stop = machine.between_exits()
-        if after_exit is not None:
-            after_exit(machine)
-        if stop is not None:
-            return stop
-        if exit_.kind is ExitKind.HLT and not exit_.interruptible:
-            processor.wake.wait(ASLEEP_S)
-            processor.wake.clear()
+                return stop
+            if exit_.kind is ExitKind.HLT and not exit_.interruptible:
+                processor.wake.wait(ASLEEP_S)
+                processor.wake.clear()
+    finally:
+        processor.thread = None  # the host may give the same number to another thread
 
 
 def port_io(machine: Machine, vcpu: Vcpu, exit_: Exit) -> StopReason | None:

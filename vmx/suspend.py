@@ -51,13 +51,19 @@ def facts(machine: Machine) -> dict[str, Any]:
 # writing
 
 
-def suspend_soon(machine: Machine, path: Path, failed: Callable[[RingfenceError], None]) -> None:
-    """Suspend a running machine as soon as it is at rest, and end its run; if it cannot be saved it runs on."""
+def suspend_soon(
+    machine: Machine, path: Path, failed: Callable[[RingfenceError], None], saved: Callable[[], None] = lambda: None
+) -> None:
+    """Suspend a running machine as soon as it is at rest, and end its run; if it cannot be saved it runs on.
+
+    One of `failed` and `saved` is called, the machine still at rest. A RingfenceError of `saved` is a failure too.
+    """
 
     def save() -> None:
         machine.interrupts.stun()
         try:
             suspend(machine, path)
+            saved()
         except RingfenceError as error:
             machine.interrupts.resume()
             failed(error)
@@ -91,12 +97,12 @@ def suspend(machine: Machine, path: Path, progress: Progress = lambda done, tota
     meta = pack(groups, "Memory", len(ram))
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(temporary, "xb") as file:
+        with open(temporary, "xb", opener=open_private) as file:
             file.write(meta)
             file.truncate(len(meta) + len(ram) + 2)
             for offset, chunk in touched(machine):
-                if chunk.obj is not None and any_set(chunk):
-                    os.pwrite(file.fileno(), chunk, len(meta) + offset)
+                if any_set(chunk):
+                    write_all(file.fileno(), chunk, len(meta) + offset)
                 progress(offset + len(chunk), len(ram))
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -105,6 +111,18 @@ def suspend(machine: Machine, path: Path, progress: Progress = lambda done, tota
         raise HostRefused(f"{path}: the machine could not be suspended: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def open_private(path: str, flags: int) -> int:
+    """All of a guest's memory is for nobody but the machine's owner."""
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def write_all(fd: int, data: memoryview, offset: int) -> None:
+    """A disk that fills up takes a part, and says why only when asked again."""
+    while data:
+        written = os.pwrite(fd, data, offset)
+        data, offset = data[written:], offset + written
 
 
 def sync_folder(folder: Path) -> None:
@@ -177,7 +195,7 @@ def open_saved(path: Path) -> Saved:
             raise BadInput(where, "groups", f"one called {OURS}", ", ".join(container.groups) or "none")
         try:
             said = json.loads(container.value(where, OURS, "facts"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadInput(where, "facts", "JSON", str(error)) from error
         if not isinstance(said, dict) or said.get("format") != FORMAT:
             raise BadInput(where, "facts", f"format {FORMAT}", "another")
@@ -208,9 +226,9 @@ def restore(machine: Machine, saved: Saved, progress: Progress = lambda done, to
     for name, kind in machine.state.sections.items():
         offset = machine.state.offsets[name]
         ctypes.memmove(machine.state.address(name), state[offset : offset + ctypes.sizeof(kind)], ctypes.sizeof(kind))
-    memory.dev.bytes[:] = device_memory
-    memory.dirty[:] = list(dirty)
     machine.restored()
+    memory.dev.bytes[:] = device_memory  # after the map has been drawn, which clears what it gives to firmware's shadow
+    memory.dirty[:] = list(dirty)
 
 
 def inflate(saved: Saved, name: str, size: int) -> bytes:

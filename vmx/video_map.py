@@ -1,13 +1,15 @@
 """Where the processor sees the video adapter: A0000-BFFFF, the linear framebuffer, the option ROM.
 
-Video memory and ROM are device memory. Of A0000-BFFFF what is not direct is left unmapped, so that an access to it goes
-to the adapter.
+Video memory and ROM are device memory. What of A0000-BFFFF is not direct goes to the adapter, access by access.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from hw.vga import DirectWindow
 from hw.vga_memory import VideoMemory
@@ -51,8 +53,12 @@ class VideoMapping:
 
     def video_memory(self) -> VideoMemory:
         """The bytes for the adapter, with their dirty marks."""
-        view = self.memory.dev_view(self._first, VIDEO_PAGES)
-        return VideoMemory(view, self.memory.dirty[self._first : self._first + VIDEO_PAGES])
+        return VideoMemory(self.memory.dev_view(self._first, VIDEO_PAGES), self.dirty)
+
+    @property
+    def dirty(self) -> npt.NDArray[np.uint8]:
+        """A byte for each page of video memory, set by stores."""
+        return self.memory.dirty[self._first : self._first + VIDEO_PAGES]
 
     # from the adapter
 
@@ -70,7 +76,7 @@ class VideoMapping:
 
     def _draw_window(self) -> None:
         first, end = VIDEO_FIRST // PAGE_SIZE, VIDEO_END // PAGE_SIZE
-        self.memory.unmap(first, end - first)
+        self.memory.map_mmio(first, end - first)
         if self._window is not None:
             pages = self._window.size // PAGE_SIZE
             source = self._first + self._window.offset // PAGE_SIZE
@@ -80,7 +86,7 @@ class VideoMapping:
         """Both PCI windows anew. RAM and firmware lie over them, as on the board, and the framebuffer over the ROM."""
         with self.map.hold():
             for first, pages in self._shown:
-                self.memory.unmap(first, pages)
+                self.memory.map_mmio(first, pages)
             self._shown.clear()
             window.base = base
             for shown in (self._rom, self._framebuffer):

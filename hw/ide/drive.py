@@ -191,7 +191,7 @@ class Drive:
         """The next `length` bytes of a DRQ block that has more than these; None: they must be read one by one."""
         s = self.state
         at = s.position
-        if s.phase != PIO_IN or at + length >= s.chunk_end:
+        if s.phase != PIO_IN or at + length >= min(s.chunk_end, BUFFER_BYTES):
             return None
         s.position = at + length
         return self.buffer[at : at + length]

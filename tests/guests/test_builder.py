@@ -14,7 +14,7 @@ from ringfence.errors import RingfenceError
 
 EXPECTED = {
     "hello", "rings", "faults", "paging", "segments", "tasks", "v86", "irq", "selfmod", "syscalls", "nano", "compute",
-    "minios", "paravirt",
+    "minios", "paravirt", "backdoor",
 }  # fmt: skip
 MULTIBOOT_MAGIC = (0x1BADB002).to_bytes(4, "little")
 ELF32_I386 = b"\x7fELF\x01\x01"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from functools import cache
 
 import pytest
@@ -61,6 +62,22 @@ def test_minios_tours_the_rings_and_ends_with_the_status_it_is_given() -> None:
     ):
         assert expected in done.stdout
     assert (done.returncode, done.stderr) == (7, "")
+
+
+def test_backdoor_tells_what_the_machine_was_given() -> None:
+    """A kernel that asks needs to probe nothing."""
+    done = ringfence("run", "backdoor", "--mem", "96")
+    told = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line.startswith("  "))
+    assert (told["memory"], told["bus"]) == ("96 MiB", "100000 kHz")
+    assert re.fullmatch(r"[0-9]+ kHz", told["tsc"]) and re.fullmatch(r"[0-9a-f]{32}", told["uuid"])
+    assert abs(float(told["time"].split()[0]) - time.time()) < LIMIT_S
+
+
+def test_backdoor_finds_the_monitor_by_cpuid_too() -> None:
+    done = ringfence("run", "backdoor", "--cpu-features", "+hypervisor")
+    assert "PASS leaf_tells_the_highest" in done.stdout
+    assert "FAIL" not in done.stdout
+    assert done.returncode == 0
 
 
 def test_rings_counts_a_transition_for_each_way_through_a_gate() -> None:

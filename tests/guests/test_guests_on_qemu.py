@@ -77,6 +77,22 @@ def test_check_names_are_told_apart(name: str) -> None:
     assert len(names) == len(set(names))
 
 
+def test_backdoor_agrees_with_another_monitor() -> None:
+    """QEMU's answers to the five commands it has, the absolute pointer's among them, are those the guest expects."""
+    passed = {line.split()[1] for line in quick_run("backdoor").starting("PASS")}
+    assert passed >= {
+        "version_is_6", "version_gives_the_magic", "pointer_is_off_when_disabled", "pointer_has_a_word_when_enabled",
+        "pointer_tells_its_version", "pointer_words_are_taken_off", "pointer_words_that_are_not_there_are_an_error",
+        "an_unknown_command_changes_eax", "an_unknown_command_has_no_answer", "out_is_a_call_too",
+    }  # fmt: skip
+
+
+def test_backdoor_is_skipped_where_nobody_answers() -> None:
+    run = qemu.run(build("backdoor"), options=("-machine", "pc,vmport=off"))
+    assert run.lines == ["SKIP backdoor: no monitor answers on port 5658h", "DONE 0 passed, 0 failed"]
+    assert run.status == qemu.PASSED
+
+
 def test_compute_reports_every_workload() -> None:
     rows = [line.split() for line in qemu.run(build("compute"), append="scale=1").starting("COMPUTE")]
     assert [row[1] for row in rows] == [

@@ -15,8 +15,15 @@ class Board:
         self.printed = bytearray()
         self.level = False
         self.edges = 0
-        self.port = Parallel(ParallelState(), self, self.printed.append)
+        self.busy = False
+        self.port = Parallel(ParallelState(), self, self)
         self.port.reset()
+
+    def __call__(self, byte: int) -> None:
+        self.printed.append(byte)
+
+    def is_busy(self) -> bool:
+        return self.busy
 
     def set_level(self, level: bool) -> None:
         self.edges += level and not self.level
@@ -60,6 +67,13 @@ def test_a_byte_is_printed_at_the_strobe(board: Board) -> None:
     board.put(CONTROL, STROBE)
     board.put(CONTROL, STROBE)
     assert board.printed == b"helloo", "once for each edge"
+
+
+def test_a_busy_printer_shows(board: Board) -> None:
+    board.busy = True
+    assert board.get(STATUS) == 0x5F
+    board.busy = False
+    assert board.get(STATUS) == 0xDF
 
 
 def test_status_with_and_without_a_printer(board: Board) -> None:

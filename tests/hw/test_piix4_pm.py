@@ -177,3 +177,14 @@ def test_both_blocks_may_lie_side_by_side_and_reset_removes_them(board: Board) -
     assert (board.bus.read(0x1034, 4), board.bus.read(0x1040, 1)) == (0x7FFFBFFF, 0)
     board.pm.reset()
     assert (board.bus.read(0x1034, 4), board.bus.read(0x1040, 1), board.base) == (0xFFFFFFFF, 0xFF, 0)
+
+
+@pytest.mark.parametrize("first", [0x40, 0x90])
+def test_of_two_overlapping_blocks_the_same_answers_in_whatever_order_they_came(board: Board, first: int) -> None:
+    board.configure(0x80, 1, 1)
+    board.configure(0xD2, 1, 1)
+    board.configure(first, 0x1000)
+    board.configure(0xD0 - first, 0x1000)
+    board.bus.write(0x1004, 2, 0x0002)  # PM1_CNT of one, SMBHSTADD of the other
+    assert board.bus.read(0x1004, 2) == 0x0002
+    assert board.pm.state.smbus[4] == 0

@@ -95,15 +95,12 @@ def bench(source: str, tmp_path: Path, engine: str = "interp") -> Iterator[Bench
     listener.bind(str(tmp_path / "gdb"))
     listener.listen(1)
 
-    def load() -> None:
-        made.load(load_program(program, 4 << 20))
-
-    load()
+    made.load(load_program(program, 4 << 20))
     connection = socket.socket(socket.AF_UNIX)
     found = Bench(made, {symbol.name: symbol.address for symbol in made.symbols._symbols}, Client(connection))
 
     def serve() -> None:
-        found.stop = Server(listener, MachineUnderDebug(made, load)).serve(wait=True)
+        found.stop = Server(listener, MachineUnderDebug(made)).serve(wait=True)
         found.served.set()
 
     thread = threading.Thread(target=serve)

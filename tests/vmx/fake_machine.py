@@ -1,0 +1,84 @@
+"""A machine that is none: it records what is asked of it, for the tests of whoever asks."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from ringfence.errors import HostRefused
+from vmx.log import VMX_THREAD
+from vmx.machine_actions import ConsoleInfo, DeviceStatus, MachineStatus
+from vmx.power import PowerState
+
+
+class FakeMachine:
+    """MachineActions. `gate` holds slow actions until it is set."""
+
+    def __init__(self, state: PowerState = PowerState.ON) -> None:
+        self.state = state
+        self.calls: list[tuple[object, ...]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+        self.serial, self.vnc = "", ""
+
+    def power_state(self) -> PowerState:
+        return self.state
+
+    def status(self) -> MachineStatus:
+        devices = (DeviceStatus("ide1:0", "cdrom", True, "/x.iso"),)
+        return MachineStatus("web", self.state, 7, "/vm/web.vmx", "interp", 2, 64, 3605.5, "", devices, ("my.key",))
+
+    def console(self) -> ConsoleInfo:
+        return ConsoleInfo(self.vnc, self.serial)
+
+    def _act(self, *call: object) -> None:
+        self.entered.set()
+        assert self.gate.wait(20)
+        self.calls.append(call)
+
+    def start(self) -> None:
+        self._act("start")
+
+    def stop(self, *, hard: bool) -> None:
+        self._act("stop", hard)
+        self.state = PowerState.OFF
+
+    def reset(self) -> None:
+        self._act("reset")
+
+    def suspend(self) -> None:
+        self._act("suspend")
+        self.state = PowerState.SUSPENDED
+
+    def resume(self) -> None:
+        self._act("resume")
+
+    def connect(self, device: str, path: Path | None) -> None:
+        self._act("connect", device, path)
+
+    def disconnect(self, device: str) -> None:
+        if device == "broken":
+            raise ZeroDivisionError("defect")
+        self._act("disconnect", device)
+
+    def eject(self, device: str, *, force: bool) -> None:
+        if not force:
+            raise HostRefused(f"{device}: the guest has locked the drive")
+        self._act("eject", device)
+
+    def screenshot(self, path: Path) -> None:
+        self._act("screenshot", path)
+
+    def send_keys(self, text: str) -> None:
+        self._act("send_keys", text)
+
+
+class ListLog:
+    """A log that can be read."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def write(self, text: str, thread: str = VMX_THREAD) -> None:
+        self.lines.append(text)

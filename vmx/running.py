@@ -1,0 +1,213 @@
+"""A running machine as its control socket sees it: the power verbs, devices that come and go, the screen and the keys.
+
+Called from the control threads. What enters a device does so under the machine's lock; what needs the machine at rest
+waits for that, and for no longer than the machine runs.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from ringfence.errors import BadOption, HostRefused, RingfenceError
+from vmm.interrupts import Pm1
+from vmx.disc_tray import DiscTray
+from vmx.floppy_slot import FloppySlot
+from vmx.input_queue import InputQueue
+from vmx.keys import strokes_of
+from vmx.log import Log
+from vmx.machine import Machine
+from vmx.machine_actions import ConsoleInfo, DeviceStatus, MachineStatus
+from vmx.machine_list import configured_devices
+from vmx.plug import wanted_by
+from vmx.power import InvalidPowerState, PowerState
+from vmx.rfb import RfbServer
+from vmx.screenshot import take_screenshot
+from vmx.serial import SerialCable
+from vmx.stop import StopKind, StopReason
+from vmx.suspend import suspend_soon
+from vmx.vmx_settings import VmxSettings, set_resume_from
+
+LOOK_S = 0.1
+KEYS_S = 10.0
+NS_PER_S = 1_000_000_000
+
+
+class RunningMachine:
+    """The plug between a machine and its control socket: a vmx.machine_actions.MachineActions."""
+
+    def __init__(self, machine: Machine, settings: VmxSettings, log: Log) -> None:
+        self.machine, self.settings, self.log = machine, settings, log
+        self.input = InputQueue(machine.board.keyboard_controller, machine.lock)
+        self.vnc: RfbServer | None = None
+        self._ended = threading.Event()
+        self._state = PowerState.ON
+
+    def start_console(self) -> None:
+        """Keys and mouse, and the remote screen if one is wanted. Raises HostRefused and BadOption."""
+        self.input.start()
+        wanted = self.settings.config.vnc
+        if wanted is None:
+            return
+        where = f"[{wanted.address}]:{wanted.port}" if ":" in wanted.address else f"{wanted.address}:{wanted.port}"
+        with wanted_by(wanted.origin):
+            self.vnc = RfbServer(
+                where, wanted.password or None, self.machine.board.picture(), self.input, self.machine.lock,
+                self.log.write, self.settings.config.name,
+            )  # fmt: skip
+            self.vnc.start()
+        self.log.write(f"VNC listening on {self.vnc.address}")
+
+    def ended(self) -> None:
+        """The run is over: whoever waits for something need not. Gives back what `start_console` took."""
+        self._ended.set()
+        if self.vnc is not None:
+            self.vnc.close()
+        self.input.close()
+
+    # what may be asked at any time
+
+    def power_state(self) -> PowerState:
+        return PowerState.OFF if self._ended.is_set() and self._state is PowerState.ON else self._state
+
+    def status(self) -> MachineStatus:
+        config, machine = self.settings.config, self.machine
+        stop = machine.stopping
+        return MachineStatus(
+            config.name, self.power_state(), vmx=str(self.settings.file.path.absolute()), pid=os.getpid(),
+            engine=machine.vcpu.engine.name, vcpus=config.vcpus, memory_mib=config.memory_mib,
+            uptime_s=machine.interrupts.now_ns / NS_PER_S, vnc=self.vnc.address if self.vnc else "",
+            devices=self._devices(), unknown_keys=self.settings.unknown, stop_reason=stop.line() if stop else "",
+        )  # fmt: skip
+
+    def _devices(self) -> tuple[DeviceStatus, ...]:
+        return tuple(self._device_now(device) for device in configured_devices(self.settings.config))
+
+    def _device_now(self, device: DeviceStatus) -> DeviceStatus:
+        backend = self._find(device.device)
+        if isinstance(backend, SerialCable):
+            return DeviceStatus(device.device, device.kind, backend.connected, backend.where)
+        if isinstance(backend, DiscTray | FloppySlot):
+            return DeviceStatus(device.device, device.kind, backend.connected, str(backend.path or ""))
+        return device
+
+    def console(self) -> ConsoleInfo:
+        cable = self._find("serial0")
+        return ConsoleInfo(
+            self.vnc.address if self.vnc else "", cable.where if isinstance(cable, SerialCable) else ""
+        )
+
+    # power
+
+    def start(self) -> None:
+        raise InvalidPowerState("start", self.power_state())
+
+    def resume(self) -> None:
+        raise InvalidPowerState("resume", self.power_state())
+
+    def stop(self, *, hard: bool) -> None:
+        if hard:
+            self.machine.stop(StopReason(StopKind.POWERED_OFF, text="asked for"))
+        else:
+            self.machine.interrupts.pm_event(Pm1.PWRBTN)
+
+    def reset(self) -> None:
+        self._at_rest(self.machine.reset_now)
+
+    def suspend(self) -> None:
+        """Into a file in the machine's folder, which the .vmx file then names."""
+        path = self.settings.suspend_folder / f"{self.settings.file.path.stem}-{secrets.token_hex(4)}.vmss"
+        failures: list[RingfenceError] = []
+        done = threading.Event()
+
+        def failed(error: RingfenceError) -> None:
+            with suppress(OSError):
+                path.unlink()
+            failures.append(error)
+            done.set()
+
+        def saved() -> None:
+            set_resume_from(self.settings, path)  # before the machine ends: a state that no file names is lost
+            self._state = PowerState.SUSPENDED
+            done.set()
+
+        started = time.monotonic()
+        suspend_soon(self.machine, path, failed, saved)
+        self._wait(done)
+        if failures:
+            raise failures[0]
+        self.log.write(f"SUSPEND {path} in {time.monotonic() - started:.1f} s")
+
+    # devices
+
+    def connect(self, device: str, path: Path | None) -> None:
+        backend = self._named(device)
+        with self.machine.lock:
+            if isinstance(backend, SerialCable):
+                if path is not None:
+                    raise BadOption(f"{device}: expected no file: a serial port keeps its far end")
+                backend.plug()
+            else:
+                backend.connect(path)
+
+    def disconnect(self, device: str) -> None:
+        backend = self._named(device)
+        with self.machine.lock:
+            if isinstance(backend, SerialCable):
+                backend.unplug()
+            else:
+                backend.disconnect()
+
+    def eject(self, device: str, *, force: bool) -> None:
+        backend = self._named(device)
+        if not isinstance(backend, DiscTray):
+            raise BadOption(f"{device}: expected a CD-ROM drive")
+        with self.machine.lock:
+            backend.eject(force=force)
+
+    def _find(self, device: str) -> SerialCable | DiscTray | FloppySlot | None:
+        attached = self.machine.attachments
+        for index, end in enumerate(attached.serials):
+            if device == f"serial{index}" and isinstance(end, SerialCable):
+                return end
+        if attached.floppy is not None and attached.floppy.name == device:
+            return attached.floppy
+        return next((tray for tray in attached.trays.values() if tray.name == device), None)
+
+    def _named(self, device: str) -> SerialCable | DiscTray | FloppySlot:
+        if (backend := self._find(device)) is None:
+            known = [row.device for row in configured_devices(self.settings.config) if self._find(row.device)]
+            raise BadOption(f"{device}: expected one of {', '.join(known) or 'no device: this machine has none'}")
+        return backend
+
+    # screen and keys
+
+    def screenshot(self, path: Path) -> None:
+        take_screenshot(self.machine.board.picture(), self.machine.lock, path)
+
+    def send_keys(self, text: str) -> None:
+        self.input.type_keys(strokes_of([text]))
+        if not self.input.wait_until_taken(KEYS_S):
+            raise HostRefused(f"send-keys: the guest has not taken all keys after {KEYS_S:g} s")
+
+    # waiting
+
+    def _at_rest(self, action: Callable[[], None]) -> None:
+        done = threading.Event()
+
+        def act() -> None:
+            action()
+            done.set()
+
+        self.machine.at_rest(act)
+        self._wait(done)
+
+    def _wait(self, done: threading.Event) -> None:
+        while not done.wait(LOOK_S):
+            if self._ended.is_set() and not done.is_set():
+                raise HostRefused("the machine ended before that")
