@@ -75,6 +75,7 @@ from vmx.attachments import IDE_PLACES, Attachments, Disc, Disk
 from vmx.clock import HostWallClock
 from vmx.memory_map import MemoryMap
 from vmx.picture import DirtyLog, Picture
+from vmx.removable import RemovableBackends
 from vmx.video_map import VideoMapping
 
 State = TypeVar("State", bound=ctypes.Structure)
@@ -174,7 +175,8 @@ class Board:
             self._section("i440bx", I440bxState), memory_map, facts.memory_mib, bool(self.attachments.firmware)
         )
         self.agp = AgpBridge(self._section("agp_bridge", PciConfigSpace), self._buses)
-        self.backdoor = Backdoor(self._section("backdoor", BackdoorState), facts, HostWallClock())
+        self.removable = RemovableBackends(self.attachments)
+        self.backdoor = Backdoor(self._section("backdoor", BackdoorState), facts, HostWallClock(), self.removable)
         self.fw_cfg = FwCfg(self._section("fw_cfg", FwCfgState), self.memory)
         self.rtc = Rtc(
             self._section("rtc", RtcState), self.interrupts, HostWallClock(), local_time=self._local_time
