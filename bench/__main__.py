@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.status import Status
 
-from bench import compute, inside, kernel
+from bench import compute, devices, kernel, linux
 from bench.clocks import check_clock
 from bench.host import LOAD_MAX, host_facts, load_average
 from bench.peers import Peers, Ringfence, find_peers
@@ -33,7 +33,8 @@ MEASURES: dict[str, Callable[[Plan], None]] = {
     "compute": compute.measure,
     "nano": kernel.measure_nano,
     "syscalls": kernel.measure_syscalls,
-    "exits": inside.measure,
+    "devices": devices.measure,
+    "linux": linux.measure,
 }
 
 

@@ -53,6 +53,14 @@ VGA_ROM_BYTES = 512
 TOP = 1 << 32
 
 
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What a guest gets that measures devices: a disc in the CD-ROM drive, and a file that COM2 sends to."""
+
+    disc: Path
+    serial2: Path
+
+
 class GuestPeer(Protocol):
     """A PC that runs a guest. `clock` says what drives the clock that its guest sees."""
 
@@ -62,7 +70,7 @@ class GuestPeer(Protocol):
 
     def version(self) -> str: ...
 
-    def run(self, guest: str, command_line: str) -> Transcript:
+    def run(self, guest: str, command_line: str, attached: Attached | None = None) -> Transcript:
         """Raises RunFailed."""
 
 
@@ -82,9 +90,13 @@ class Ringfence:
         except importlib.metadata.PackageNotFoundError:
             return "not installed"
 
-    def run(self, guest: str, command_line: str) -> Transcript:
-        command = [sys.executable, "-m", "tools.ringfence", "run", str(build(guest)), "--engine", self.engine]
-        command += ["--mem", str(MEMORY_MIB), "--append", command_line]
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "tools.ringfence", "run", "--engine", self.engine]
+
+    def run(self, guest: str, command_line: str, attached: Attached | None = None) -> Transcript:
+        command = [*self.command(), str(build(guest)), "--mem", str(MEMORY_MIB), "--append", command_line]
+        if attached:
+            command += ["--cdrom", str(attached.disc), "--serial2", f"file:{attached.serial2}"]
         return check_guest(record(command, TIMEOUT_S, folder=ROOT))
 
 
@@ -98,10 +110,13 @@ class Tcg:
     def version(self) -> str:
         return first_line([QEMU, "--version"])
 
-    def run(self, guest: str, command_line: str) -> Transcript:
+    def run(self, guest: str, command_line: str, attached: Attached | None = None) -> Transcript:
         command = [QEMU, "-accel", "tcg", "-m", str(MEMORY_MIB), "-kernel", str(build(guest)), "-append", command_line]
         command += ["-serial", "stdio", "-display", "none", "-monitor", "none", "-no-reboot", "-nodefaults"]
         command += ["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]
+        if attached:
+            command += ["-vga", "std", "-serial", f"file:{attached.serial2}"]
+            command += ["-drive", f"file={attached.disc},format=raw,if=ide,index=2,media=cdrom"]
         return check_guest(record(command, TIMEOUT_S))
 
 
@@ -119,7 +134,8 @@ class Bochs:
         lines = [line.strip() for line in output([BOCHS, "--help", "features"]).splitlines()]
         return next((line for line in lines if line.startswith("Bochs x86 Emulator")), "unknown")
 
-    def run(self, guest: str, command_line: str) -> Transcript:
+    def run(self, guest: str, command_line: str, attached: Attached | None = None) -> Transcript:
+        assert attached is None, "no measure of devices takes Bochs"
         with tempfile.TemporaryDirectory(prefix="ringfence-bench-") as name:
             folder = Path(name)
             rom, vga, log = folder / "boot.rom", folder / "vga.rom", folder / "log"
@@ -146,7 +162,7 @@ class Native:
     def version(self) -> str:
         return platform.machine()
 
-    def run(self, guest: str, command_line: str) -> Transcript:
+    def run(self, guest: str, command_line: str, attached: Attached | None = None) -> Transcript:
         return record([str(build_native(guest)), *command_line.split()], TIMEOUT_S)
 
 

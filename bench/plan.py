@@ -14,20 +14,21 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much work a repetition is. Times are seconds of the host."""
+    """How much work a repetition is, and how often a kernel is booted. Times are seconds of the host."""
 
     repetitions: int
     workload_s: float  # the least for a workload of `compute`
     nano_count: int
     syscall_count: int
-    exit_count: int
+    device_count: int
+    boots: int
 
     def repeated(self, repetitions: int) -> Effort:
-        return replace(self, repetitions=repetitions)
+        return replace(self, repetitions=repetitions, boots=repetitions)
 
 
-FULL = Effort(repetitions=5, workload_s=0.3, nano_count=500_000, syscall_count=1_000_000, exit_count=100_000)
-QUICK = Effort(repetitions=1, workload_s=0.05, nano_count=10_000, syscall_count=50_000, exit_count=10_000)
+FULL = Effort(5, workload_s=0.3, nano_count=500_000, syscall_count=1_000_000, device_count=100_000, boots=3)
+QUICK = Effort(1, workload_s=0.05, nano_count=10_000, syscall_count=50_000, device_count=10_000, boots=1)
 SHORT = 20  # a run that only gives what to subtract is this many times shorter
 
 

@@ -3,6 +3,7 @@
     COMPUTE name checksum operations ns        by the clock that the program sees
     NANO name cycles ns
     SYSCALL name round-trips-per-second ns
+    DEVICE name operations ns
     DONE n passed, m failed                    the last line of a guest
 """
 
@@ -15,7 +16,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,16 @@ class Transcript:
 
     started_ns: int
     lines: tuple[Line, ...]
+
+    def first(self, matches: Callable[[str], object]) -> Line:
+        """The first line that matches. Raises RunFailed, with the end of what was printed."""
+        found = next((line for line in self.lines if matches(line.text)), None)
+        if found is None:
+            raise RunFailed(f"a line that was expected did not come; it ended with {self.tail()!r}")
+        return found
+
+    def tail(self) -> str:
+        return "\n".join(line.text for line in self.lines)[-TAIL_CHARACTERS:]
 
     def spans(self, word: str) -> list[Span]:
         """The lines that begin with `word`, each with the host's time since the line before it."""
@@ -93,14 +104,19 @@ def check_guest(transcript: Transcript) -> Transcript:
     if failed:
         raise RunFailed(failed[0])
     if not any(line.text.startswith(LAST_WORD) for line in transcript.lines):
-        tail = "\n".join(line.text for line in transcript.lines)[-TAIL_CHARACTERS:]
-        raise RunFailed(f"the guest did not reach its end; it said {tail!r}")
+        raise RunFailed(f"the guest did not reach its end; it said {transcript.tail()!r}")
     return transcript
 
 
+def is_verdict(line: str) -> bool:
+    """The last line of a guest of ours."""
+    return line.startswith(LAST_WORD)
+
+
 def record(
-    command: Sequence[str], timeout_s: float, *, serial_pipe: tuple[int, int] | None = None, folder: Path | None = None
-) -> Transcript:
+    command: Sequence[str], timeout_s: float, *, serial_pipe: tuple[int, int] | None = None,
+    folder: Path | None = None, is_last: Callable[[str], bool] = is_verdict,
+) -> Transcript:  # fmt: skip
     """Run a program to its end, or to the guest's last line, and keep what it prints.
 
     The lines are read from its standard output, or from `serial_pipe` (read end, write end; both are closed here), to
@@ -120,7 +136,7 @@ def record(
                 os.close(serial_pipe[1])
         try:
             source = serial_pipe[0] if serial_pipe else process.stdout.fileno()  # type: ignore[union-attr]
-            lines = read_lines(source, time.monotonic() + timeout_s)
+            lines = read_lines(source, time.monotonic() + timeout_s, is_last)
             end(process)
         except RunFailed as error:
             errors.seek(0)
@@ -135,7 +151,7 @@ def record(
     return Transcript(started, tuple(lines))
 
 
-def read_lines(source: int, deadline: float) -> list[Line]:
+def read_lines(source: int, deadline: float, is_last: Callable[[str], bool]) -> list[Line]:
     """Lines until the guest's last one or the end of the file. Raises RunFailed after `deadline` (monotonic, s)."""
     lines: list[Line] = []
     rest = b""
@@ -147,8 +163,9 @@ def read_lines(source: int, deadline: float) -> list[Line]:
         *complete, rest = (rest + data).split(b"\n")
         if not data and rest:
             complete, rest = [*complete, rest], b""  # a machine can be off before its UART has sent the last newline
-        lines += [Line(now, line.decode("ascii", "replace").strip("\r")) for line in complete]
-        if not data or any(line.startswith(LAST_WORD.encode()) for line in complete):
+        new = [Line(now, line.decode("ascii", "replace").strip("\r")) for line in complete]
+        lines += new
+        if not data or any(is_last(line.text) for line in new):
             return lines
 
 

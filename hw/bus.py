@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from hw.wiring import BurstDevice, PortDevice
 
 PORTS = 0x10000
+MASKS = (0, 0xFF, 0xFFFF, 0, 0xFFFFFFFF)  # by width
 
 
 @dataclass(slots=True)
@@ -99,8 +100,10 @@ class PortBus:
         """A guest's IN of `width` bytes."""
         self.stats.reads += 1
         claim = self._owner.get(port)
-        if claim is not None and width <= claim.width and self._owner.get(port + width - 1) is claim:
-            return claim.device.port_read(port - claim.first, width) & (1 << 8 * width) - 1
+        if claim is not None and (
+            width == 1 or (width <= claim.width and self._owner.get(port + width - 1) is claim)
+        ):  # fmt: skip
+            return claim.device.port_read(port - claim.first, width) & MASKS[width]
         if width == 1:
             self._unclaimed(port)
             return 0xFF
@@ -111,8 +114,10 @@ class PortBus:
         """A guest's OUT of `width` bytes."""
         self.stats.writes += 1
         claim = self._owner.get(port)
-        if claim is not None and width <= claim.width and self._owner.get(port + width - 1) is claim:
-            claim.device.port_write(port - claim.first, width, value & (1 << 8 * width) - 1)
+        if claim is not None and (
+            width == 1 or (width <= claim.width and self._owner.get(port + width - 1) is claim)
+        ):  # fmt: skip
+            claim.device.port_write(port - claim.first, width, value & MASKS[width])
         elif width == 1:
             self._unclaimed(port)
         else:

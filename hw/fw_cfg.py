@@ -202,19 +202,23 @@ def boot_order(paths: Sequence[str]) -> bytes:
     return "\n".join(paths).encode("ascii") + b"\0"
 
 
-def describe_machine(device: FwCfg, *, cpus: int, uuid: bytes, memory_map: bytes) -> None:
+def describe_machine(
+    device: FwCfg, *, cpus: int, uuid: bytes, memory_map: bytes, menu_wait_ms: int = 0
+) -> None:
     """The items without which SeaBIOS guesses: processors (it waits for exactly so many), identity, memory.
 
-    The boot menu's wait is off, and IRQ 0 is said to reach I/O APIC input 2, as the core has it.
+    The boot menu is offered for `menu_wait_ms`, and IRQ 0 said to reach I/O APIC input 2, as the core has it.
     """
+    offered = int(menu_wait_ms > 0)
     assert len(uuid) == 16, f"a UUID of {len(uuid)} bytes"
     device.add_item(Key.UUID, uuid)
     device.add_item(Key.NOGRAPHIC, little(0, 2))
     device.add_item(Key.CPUS, little(cpus, 2))
     device.add_item(Key.MAX_CPUS, little(cpus, 2))
     device.add_item(Key.NUMA, little(0, 8))
-    device.add_item(Key.BOOT_MENU, little(0, 2))
+    device.add_item(Key.BOOT_MENU, little(offered, 2))
     device.add_file("etc/e820", memory_map)
     device.add_file("etc/max-cpus", little(cpus, 2))
     device.add_file("etc/irq0-override", little(1, 1))
-    device.add_file("etc/show-boot-menu", little(0, 1))
+    device.add_file("etc/show-boot-menu", little(offered, 1))
+    device.add_file("etc/boot-menu-wait", little(menu_wait_ms, 8))

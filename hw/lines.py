@@ -20,9 +20,12 @@ class SharedLine:
         return SharedInput(self, 1 << self._inputs)
 
     def drive(self, source: int, level: bool) -> None:
-        self._high = self._high | source if level else self._high & ~source
+        high = self._high | source if level else self._high & ~source
+        if high == self._high:
+            return
+        self._high = high
         if self._connected:
-            self.line.set_level(self._high != 0)
+            self.line.set_level(high != 0)
 
     def disconnect(self) -> None:
         """Until `connect` the controllers keep the level they know: outputs are set anew one by one."""

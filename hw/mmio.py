@@ -18,6 +18,7 @@ from hw.wiring import MmioDevice
 
 ADDRESS_LIMIT = 1 << 40  # what the processor can name
 PAGE_BYTES = 4096
+MASKS = tuple((1 << 8 * width) - 1 for width in range(17))
 
 
 @dataclass(slots=True, eq=False)
@@ -82,9 +83,10 @@ class MmioSpace:
     def find(self, gpa: int) -> Span | None:
         """Who answers this byte."""
         index = bisect_right(self._starts, gpa) - 1
-        if index < 0 or self.spans[index].end <= gpa:
+        if index < 0:
             return None
-        return self.spans[index]
+        span = self.spans[index]
+        return span if gpa < span.end else None
 
     def read(self, gpa: int, width: int) -> int:
         """A guest's load of `width` bytes, at any alignment."""
@@ -98,9 +100,11 @@ class MmioSpace:
 
     def _read(self, gpa: int, width: int) -> int:
         span = self.find(gpa)
-        if span is not None and gpa + width <= span.end and fits(gpa, width, span.region.width):
+        if span is not None and (
+            width == 1 or (gpa + width <= span.end and fits(gpa, width, span.region.width))
+        ):
             region = span.region
-            return region.device.mmio_read(gpa - region.first, width) & (1 << 8 * width) - 1
+            return region.device.mmio_read(gpa - region.first, width) & MASKS[width]
         if width == 1:
             self._unclaimed(gpa)
             return 0xFF
@@ -109,9 +113,11 @@ class MmioSpace:
 
     def _write(self, gpa: int, width: int, value: int) -> None:
         span = self.find(gpa)
-        if span is not None and gpa + width <= span.end and fits(gpa, width, span.region.width):
+        if span is not None and (
+            width == 1 or (gpa + width <= span.end and fits(gpa, width, span.region.width))
+        ):
             region = span.region
-            region.device.mmio_write(gpa - region.first, width, value & (1 << 8 * width) - 1)
+            region.device.mmio_write(gpa - region.first, width, value & MASKS[width])
         elif width == 1:
             self._unclaimed(gpa)
         else:

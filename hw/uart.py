@@ -37,8 +37,12 @@ from hw.uart_spec import (
 )
 from hw.wiring import BytePort, IrqLine
 
-# Flags that every character passes, as plain integers: operations on IntFlag cost more than the rest of the access.
-DLAB, WLS, LOOP, OUT2 = int(Lcr.DLAB), int(Lcr.WLS), int(Mcr.LOOP), int(Mcr.OUT2)
+# Flags that every access meets, as plain integers: operations on IntFlag cost more than the rest of the access.
+DLAB, WLS, LOOP, OUT2, FIFOS = int(Lcr.DLAB), int(Lcr.WLS), int(Mcr.LOOP), int(Mcr.OUT2), int(Fcr.ENABLE)
+ERBFI, ETBEI, ELSI, EDSSI = int(Ier.ERBFI), int(Ier.ETBEI), int(Ier.ELSI), int(Ier.EDSSI)
+DATA_READY, EMPTY, FIFO_ERROR = int(Lsr.DR), int(Lsr.THRE | Lsr.TEMT), int(Lsr.FIFO_ERROR)
+LINE_ERROR_BITS, MODEM_CHANGES = int(LINE_ERRORS), int(MSR_DELTAS)
+DIVISOR_HIGH = int(Offset.IER)  # with DLAB set the divisor lies at offsets 0 and 1
 WORD_MASK = (0x1F, 0x3F, 0x7F, 0xFF)  # by LCR.WLS
 
 
@@ -96,7 +100,7 @@ class Uart:
     # from the guest
 
     def port_read(self, offset: int, width: int) -> int:
-        if offset <= Offset.IER and self.state.lcr & DLAB:
+        if offset <= DIVISOR_HIGH and self.state.lcr & DLAB:
             return int(self.state.divisor) >> 8 * offset & 0xFF
         value = self._readers[offset]()
         self.sync()
@@ -104,7 +108,7 @@ class Uart:
 
     def port_write(self, offset: int, width: int, value: int) -> None:
         s = self.state
-        if offset <= Offset.IER and s.lcr & DLAB:
+        if offset <= DIVISOR_HIGH and s.lcr & DLAB:
             s.divisor = s.divisor & ~(0xFF << 8 * offset) & 0xFFFF | value << 8 * offset
             return
         self._writers[offset](value)
@@ -115,7 +119,7 @@ class Uart:
     def can_receive(self) -> bool:
         """Does the guest use the port, and is there room? In loopback the receiver is disconnected from SIN."""
         s = self.state
-        return bool(s.in_use) and not s.mcr & Mcr.LOOP and s.rx_count < self._depth()
+        return bool(s.in_use) and not s.mcr & LOOP and s.rx_count < self._depth()
 
     def received(self, byte: int, errors: int = 0) -> None:
         """A character arrived, with its PE, FE and BI bits."""
@@ -154,12 +158,13 @@ class Uart:
     def read_lsr(self) -> int:
         """Reading it clears the error bits. The transmitter is always empty."""
         s = self.state
-        value = Lsr.THRE | Lsr.TEMT | s.lsr_errors | (Lsr.DR if s.rx_count else 0)
-        if s.fcr & Fcr.ENABLE and any(s.rx_errors[: s.rx_count]):
-            value |= Lsr.FIFO_ERROR
-        s.lsr_errors = 0
+        value = EMPTY | int(s.lsr_errors)
         if s.rx_count:
+            value |= DATA_READY
+            if s.fcr & FIFOS and any(s.rx_errors[: s.rx_count]):
+                value |= FIFO_ERROR
             s.rx_errors[0] = 0
+        s.lsr_errors = 0
         return value
 
     def read_msr(self) -> int:
@@ -221,7 +226,7 @@ class Uart:
                 self.port.ready()
 
     def _depth(self) -> int:
-        return FIFO_DEPTH if self.state.fcr & Fcr.ENABLE else 1
+        return FIFO_DEPTH if self.state.fcr & FIFOS else 1
 
     def _receive(self, byte: int, errors: int) -> None:
         """Overrun: a full FIFO keeps what it has, a lone RBR is overwritten. [ds: LSR, bit 1]"""
@@ -249,14 +254,15 @@ class Uart:
     def _cause(self) -> Iir:
         """The enabled interrupt of highest priority. [ds: table III]"""
         s = self.state
-        trigger = TRIGGER_BYTES[s.fcr >> 6] if s.fcr & Fcr.ENABLE else 1
-        if s.ier & Ier.ELSI and s.lsr_errors & LINE_ERRORS:
+        enabled = int(s.ier)
+        if enabled & ELSI and s.lsr_errors & LINE_ERROR_BITS:
             return Iir.LINE_STATUS
-        if s.ier & Ier.ERBFI and s.rx_count:
+        if enabled & ERBFI and s.rx_count:
+            trigger = TRIGGER_BYTES[s.fcr >> 6] if s.fcr & FIFOS else 1
             return Iir.RECEIVED_DATA if s.rx_count >= trigger else Iir.TIMEOUT
-        if s.ier & Ier.ETBEI and s.thre_pending:
+        if enabled & ETBEI and s.thre_pending:
             return Iir.THR_EMPTY
-        if s.ier & Ier.EDSSI and s.msr & MSR_DELTAS:
+        if enabled & EDSSI and s.msr & MODEM_CHANGES:
             return Iir.MODEM_STATUS
         return Iir.NONE
 

@@ -250,6 +250,8 @@ class Vga(PciDevice):
     def mmio_read(self, offset: int, width: int) -> int:
         """A0000-BFFFF, as far as it is not mapped directly."""
         first, size, direct = self._window
+        if direct is None and width == 1 and 0 <= offset - first < size:
+            return self.planes.read(offset - first)
         value = 0
         for index in range(width):
             at = offset - first + index
@@ -262,6 +264,9 @@ class Vga(PciDevice):
 
     def mmio_write(self, offset: int, width: int, value: int) -> None:
         first, size, direct = self._window
+        if direct is None and width == 1 and 0 <= offset - first < size:
+            self.planes.write(offset - first, value)
+            return
         for index in range(width):
             at = offset - first + index
             if 0 <= at < size:

@@ -125,12 +125,13 @@ def add_machine_options(verb: argparse.ArgumentParser) -> None:
 
 def run_verb(options: argparse.Namespace) -> int:
     from tools.targets import resolve
-    from vmx.command import run_command, say
+    from vmx.command import check_timeout, run_command, say
 
     if (options.target or "").endswith(VMX_SUFFIX):
         from vmx.vm_process import run_vmx
 
         refuse_beside_vmx(options)
+        check_timeout(options.timeout)
         if options.detached:
             return run_detached(options)
         return run_vmx(Path(options.target), options, say)

@@ -183,6 +183,10 @@ class Interrupts:
 
     # ---- looking ----
 
+    def can_wake(self, cpu: int) -> bool:
+        """Does an event wait that reaches a vCPU halted with IF clear, or one that was never started?"""
+        return bool(self.state.events[cpu] & (Event.NMI | Event.INIT | Event.SIPI))
+
     def pic(self, number: int) -> PicView:
         """The master (0) or the slave (1)."""
         p = self.state.pic[number]

@@ -118,10 +118,11 @@ class MachinePage(LittleEndianStructure):
         ("slot_count", c_uint32),
         ("slot_generation", c_uint32),
         ("slots", Slot * 64),
+        ("watch_epoch", c_uint64),
     ]
 
 
-assert sizeof(MachinePage) == 2120
+assert sizeof(MachinePage) == 2128
 
 
 class ExitInfo(LittleEndianStructure):
@@ -213,10 +214,11 @@ class ControlPage(LittleEndianStructure):
         ("exit", ExitInfo),
         ("stats", RunStats),
         ("trace", TraceEvent * 256),
+        ("watched", c_uint64),
     ]
 
 
-assert sizeof(ControlPage) == 10104
+assert sizeof(ControlPage) == 10112
 
 
 class CpuidLeaf(LittleEndianStructure):
@@ -478,7 +480,8 @@ class InterruptPage(LittleEndianStructure):
         ("lowest_last", c_uint32),
         ("port80", c_uint32),
         ("portED", c_uint32),
-        ("reserved", c_uint32 * 8),
+        ("owed_kicks", c_uint32),
+        ("reserved", c_uint32 * 7),
     ]
 
 

@@ -12,6 +12,7 @@ Source: vmm/core/core.h, "guest physical memory".
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import mmap
 import os
@@ -21,13 +22,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ringfence.errors import HostRefused, RingfenceError
-from vmm._core import lib
+from vmm._core import ffi, lib
 from vmm.layout_spec import MachinePage, Slot
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -93,7 +94,8 @@ class Region:
 
     @property
     def holds_bytes(self) -> bool:
-        return self.kind in {SlotKind.RAM, SlotKind.ROM, SlotKind.FRAMEBUFFER}
+        kind = self.kind
+        return kind is SlotKind.RAM or kind is SlotKind.ROM or kind is SlotKind.FRAMEBUFFER
 
     def part(self, first_ppn: int, end_ppn: int) -> Region:
         """What of it lies in first_ppn..end_ppn - 1, which must not be empty."""
@@ -111,8 +113,7 @@ class Region:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """Bytes of one region: `offset` is into the region's file."""
 
     region: Region
@@ -176,6 +177,7 @@ class GuestMemory:
         self.ram, self.dev, self.pages = opened
         self.machine = MachinePage.from_buffer(self.pages.bytes)
         layout.describe(self.machine)
+        self._machine = ffi.cast("struct machine *", ctypes.addressof(self.machine))
         self.machine.vcpus = vcpus
         self.stamps: npt.NDArray[np.uint32] = self._array(np.uint32, layout.stamps, ram_pages)
         self.flags: npt.NDArray[np.uint8] = self._array(np.uint8, layout.flags, ram_pages)
@@ -348,6 +350,8 @@ class GuestMemory:
 
     def _bring_back(self, run: Run, write: bool) -> None:
         first, end = run.gpa // PAGE_SIZE, (run.gpa + run.length - 1) // PAGE_SIZE + 1
+        if end - first == 1 and int(self.pmap[first]) & PMAP_STATE <= PmapState.PRIVATE:
+            return  # as most are: an operation on a whole array costs ten times as much
         states = self.pmap[first:end] & np.uint64(PMAP_STATE)
         for ppn in (np.flatnonzero(states > PmapState.PRIVATE) + first).tolist():
             if self.missing is None:
@@ -363,12 +367,8 @@ class GuestMemory:
             self.dirty[run.offset // PAGE_SIZE : (run.offset + run.length - 1) // PAGE_SIZE + 1] = 1
 
     def _bump(self, first_ppn: int, end_ppn: int) -> None:
-        """Move the stamps, after the bytes have changed.
-
-        Not atomic with a vCPU's own bump, nor need it be: whichever of the two is lost, the stamp still differs from
-        any that was read before the bytes were stored.
-        """
-        self.stamps[first_ppn:end_ppn] += np.uint32(1)
+        """Move the stamps, after the bytes have changed; atomically, for vCPUs move them too."""
+        lib.machine_bump(self._machine, first_ppn, max(end_ppn - first_ppn, 0))
 
     def _pin(self, gpa: int, length: int) -> int:
         with self._lock:

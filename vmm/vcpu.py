@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import struct
 from collections.abc import Iterable
 from enum import IntEnum, IntFlag
 from typing import Any, NamedTuple, Protocol
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 from ringfence.errors import EngineFailed, HostRefused
 from vmm._core import ffi, lib
 from vmm.engines.contract import Engine
-from vmm.layout_spec import ControlPage, RunStats, Segment, TraceEvent, VcpuState
+from vmm.layout_spec import ControlPage, ExitInfo, RunStats, Segment, TraceEvent, VcpuState
 
 PAGE_BYTES = 4096
 
@@ -40,11 +41,20 @@ assert {f"EXIT_{kind.name}" for kind in ExitKind} | {"EXIT_NONE"} == set(ffi.typ
 
 
 class Attention(IntFlag):
-    """Bits that a kick sets: enum attention."""
+    """Bits that a kick sets: enum attention, but for what one vCPU's core asks of another's."""
 
     KICK = lib.ATTN_KICK
     INTERRUPT = lib.ATTN_INTERRUPT
     FLUSH = lib.ATTN_FLUSH
+
+
+class Activity(IntEnum):
+    """What a vCPU does between events: enum activity."""
+
+    RUNNING = lib.ACT_RUNNING
+    HALTED = lib.ACT_HALTED
+    WAIT_SIPI = lib.ACT_WAIT_SIPI
+    SHUTDOWN = lib.ACT_SHUTDOWN
 
 
 class TraceKind(IntFlag):
@@ -63,6 +73,10 @@ RING_COUNT = 4
 MMIO_WIDTHS = frozenset({1, 2, 4, 8, 16})
 PORT_WIDTHS = frozenset({1, 2, 4})
 IO_BUFFER_BYTES = int(lib.RF_IO_BUFFER)
+# Struct exit_info up to its buffer, and its data alone: one copy of all costs less than one field through ctypes.
+EXIT_FIELDS = struct.Struct("<4I3Q4I")
+EXIT_DATA = struct.Struct("<2Q")
+assert EXIT_FIELDS.size == ExitInfo.buffer.offset
 ERROR_REASONS = {value: name.removeprefix("ERR_") for name, value in ffi.typeof("enum error_reason").relements.items()}
 
 
@@ -94,6 +108,7 @@ class Vcpu:
         self, number: int, state: VcpuState, control: ControlPage, engine: Engine, memory: MemoryReader
     ) -> None:
         self.number, self.state, self.control, self.engine, self.memory = number, state, control, engine, memory
+        self._exit: ExitInfo = control.exit
 
     def run(self, quantum_us: int) -> Exit:
         """Run for at most `quantum_us` of host time, or until something outside must decide."""
@@ -105,9 +120,7 @@ class Vcpu:
 
     def answer(self, value: int) -> None:
         """The data of an IO or MMIO read, before the next `run`."""
-        exit_ = self.control.exit
-        exit_.data[0] = value & 0xFFFFFFFFFFFFFFFF
-        exit_.data[1] = value >> 64
+        EXIT_DATA.pack_into(self._exit, ExitInfo.data.offset, value & 0xFFFFFFFFFFFFFFFF, value >> 64)
 
     def answer_units(self, units: bytes) -> None:
         """The data of a string IN of several units."""
@@ -121,6 +134,16 @@ class Vcpu:
     @property
     def cpl(self) -> int:
         return int(self.state.cpl)
+
+    @property
+    def activity(self) -> Activity:
+        return Activity(self.state.activity)
+
+    @property
+    def is_halted_for_good(self) -> bool:
+        """Not started, or halted with IF clear: only NMI, INIT or a startup message can change that."""
+        halted = self.activity == Activity.HALTED and not self.state.eflags & lib.FL_IF
+        return halted or self.activity == Activity.WAIT_SIPI
 
     @property
     def stats(self) -> RunStats:
@@ -158,24 +181,44 @@ class Vcpu:
         return events, first
 
     def _checked_exit(self, kind: int) -> Exit:
-        raw = self.control.exit
-        width, count, address = int(raw.width), int(raw.count), int(raw.address)
+        (
+            _, write, width, count, address, data, data_high, reason, vector, interruptible, _,
+        ) = EXIT_FIELDS.unpack_from(self._exit)  # fmt: skip
+        payload = b""
         if kind not in _KINDS:
             raise EngineFailed(f"{self.engine.name}: left with exit kind {kind}, which there is not")
-        if kind == ExitKind.IO:
+        if kind == IO:
             if width not in PORT_WIDTHS or not 1 <= count <= IO_BUFFER_BYTES // width or address > 0xFFFF:
                 raise EngineFailed(f"{self.engine.name}: impossible port access: {count} x {width} at {address:#x}")
-        elif kind == ExitKind.MMIO and width not in MMIO_WIDTHS:
+            if write and count > 1:
+                payload = bytes(self._exit.buffer[: count * width])
+        elif kind == MMIO and width not in MMIO_WIDTHS:
             raise EngineFailed(f"{self.engine.name}: impossible MMIO width {width}")
-        payload = bytes(raw.buffer[: count * width]) if kind == ExitKind.IO and raw.write and count > 1 else b""
-        data = int(raw.data[0]) | (int(raw.data[1]) << 64 if width == 16 else 0)
-        return Exit(
-            _KINDS[kind], bool(raw.write), width, count, address, data,
-            int(raw.reason), int(raw.vector), bool(raw.interruptible), payload,
-        )  # fmt: skip
+        if width == 16:
+            data |= data_high << 64
+        return new_exit(
+            Exit, (_KINDS[kind], write != 0, width, count, address, data, reason, vector, interruptible != 0, payload)
+        )
 
 
+new_exit = tuple.__new__  # what the generated constructor does, without a call of Python for each exit
+# Plain integers and a dictionary of them: an enumeration's own comparisons and hashes are slow Python.
+IO, MMIO = int(ExitKind.IO), int(ExitKind.MMIO)
 _KINDS = {int(kind): kind for kind in ExitKind}
+
+
+class EventSource(Protocol):
+    """The interrupt page."""
+
+    def can_wake(self, cpu: int) -> bool: ...
+
+
+def are_halted_for_good(vcpus: Iterable[Vcpu], interrupts: EventSource) -> bool:
+    """Will none of them ever run again, unless a device raises NMI or resets the machine?
+
+    It is certain only while all of them are outside `run`: one that runs may wake another meanwhile.
+    """
+    return all(vcpu.is_halted_for_good and not interrupts.can_wake(vcpu.number) for vcpu in vcpus)
 
 
 def trace_kinds(names: Iterable[str]) -> TraceKind:

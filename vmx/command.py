@@ -79,8 +79,7 @@ def unheard(byte: int) -> None:
 
 def machine_config(options: Options) -> MachineConfig:
     """Raises BadOption."""
-    if options.timeout is not None and not 0 < options.timeout <= TIMEOUT_S_MAX:
-        raise BadOption(f"--timeout {options.timeout:g}: expected more than 0 and at most {TIMEOUT_S_MAX} seconds")
+    check_timeout(options.timeout)
     config = MachineConfig(
         options.mem, options.engine, options.cpu_features, trace=parse_kinds(options.trace), vcpus=options.vcpus,
         firmware=Path(options.bios) if options.bios else None,
@@ -89,6 +88,12 @@ def machine_config(options: Options) -> MachineConfig:
     )  # fmt: skip
     config.check()
     return config
+
+
+def check_timeout(seconds: float | None) -> None:
+    """Raises BadOption."""
+    if seconds is not None and not 0 < seconds <= TIMEOUT_S_MAX:
+        raise BadOption(f"--timeout {seconds:g}: expected more than 0 and at most {TIMEOUT_S_MAX} seconds")
 
 
 def drives(options: Options) -> Mapping[tuple[int, int], DriveSpec]:
@@ -169,7 +174,7 @@ def watching(machine: Machine, options: Options) -> Iterator[runner.AfterExit | 
     tracer = TraceWriter(machine.symbols, sys.stderr.write) if options.trace else None
     with ExitStack() as watchers:
         if options.vnc is not None:
-            queue = InputQueue(machine.board.keyboard_controller, machine.lock)
+            queue = InputQueue(machine.board.keyboard_controller, machine.lock, machine.board.backdoor.pointer)
             server = RfbServer(options.vnc, None, machine.board.picture(), queue, machine.lock, say)
             queue.start()
             watchers.callback(queue.close)

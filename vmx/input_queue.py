@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hw.backdoor_pointer import AbsolutePointer
 from hw.i8042 import I8042
 from ringfence.errors import BadOption, HostRefused
 from vmx.keys import Stroke
@@ -24,23 +25,26 @@ PACE_S = 0.004
 PATIENCE = 100  # rounds that a change of buttons waits for the guest
 LOCK_WAIT_S = 0.5
 LED_CAPS_LOCK = 1 << 2
+Place = tuple[int, int]
 
 
 @dataclass(slots=True)
 class Movement:
-    """Counts to the right, down and towards the user, and the buttons held then."""
+    """Counts to the right, down and towards the user, and the buttons held then; `at` is the place this led to."""
 
     dx: int
     dy: int
     dz: int
     buttons: int
+    at: Place | None = None
 
 
 class InputQueue:
     """What a remote screen or `send-keys` types and points at."""
 
-    def __init__(self, chip: I8042, lock: threading.Lock) -> None:
-        self._chip, self._lock = chip, lock
+    def __init__(self, chip: I8042, lock: threading.Lock, absolute: AbsolutePointer | None = None) -> None:
+        """`absolute` is the backdoor's, for guests that ask it for the pointer's place."""
+        self._chip, self._lock, self._absolute = chip, lock, absolute
         self._strokes: deque[Stroke] = deque()
         self._movements: deque[Movement] = deque()
         self._down: set[KeyCode] = set()
@@ -81,14 +85,15 @@ class InputQueue:
             for stroke in strokes:
                 self._append(stroke)
 
-    def pointer(self, dx: int, dy: int, dz: int, buttons: int) -> None:
-        """`buttons` as hw.ps2_mouse.Buttons."""
+    def pointer(self, dx: int, dy: int, dz: int, buttons: int, at: Place | None = None) -> None:
+        """`buttons` as hw.ps2_mouse.Buttons; `at` is where that leads, 0 to FFFFh across the screen and down."""
         with self._changed:
             last = self._movements[-1] if self._movements else None
             if last is not None and (last.buttons == buttons or len(self._movements) >= MOVEMENTS_MAX):
                 last.dx, last.dy, last.dz, last.buttons = last.dx + dx, last.dy + dy, last.dz + dz, buttons
+                last.at = at or last.at
             else:
-                self._movements.append(Movement(dx, dy, dz, buttons))
+                self._movements.append(Movement(dx, dy, dz, buttons, at))
             self._changed.notify_all()
 
     def caps_lock(self) -> bool:
@@ -145,6 +150,22 @@ class InputQueue:
             if unreported and self._waited < PATIENCE:
                 self._waited += 1
                 return
+            if not self._report(first) and self._waited < PATIENCE:
+                self._waited += 1
+                return
             self._waited = 0
             self._movements.popleft()
-        self._chip.move(first.dx, -first.dy, first.dz, first.buttons)
+
+    def _report(self, movement: Movement) -> bool:
+        """To the backdoor's pointer while the guest uses it, which a mouse packet announces; else to the mouse."""
+        pointer, m = self._absolute, movement
+        if pointer is None or not pointer.state.enabled:
+            self._chip.move(m.dx, -m.dy, m.dz, m.buttons)
+            return True
+        if pointer.is_absolute:
+            taken = m.at is None or pointer.point(*m.at, m.dz, m.buttons)
+        else:
+            taken = pointer.move(m.dx, -m.dy, m.dz, m.buttons)
+        if taken:
+            self._chip.move(1, 0, 0, 0)
+        return taken

@@ -66,7 +66,6 @@ class Processor:
         self.inside = threading.Lock()
         self.thread: int | None = None
         self.resting = False  # it has left its instruction, and waits for the others to
-        self.wake = threading.Event()
 
 
 class Machine:
@@ -177,7 +176,9 @@ class Machine:
         config = self.config
         rows = [(0, config.memory_mib << 20, E820Type.RAM)]
         device = self.board.fw_cfg
-        describe_machine(device, cpus=config.vcpus, uuid=config.uuid, memory_map=e820(rows))
+        describe_machine(
+            device, cpus=config.vcpus, uuid=config.uuid, memory_map=e820(rows), menu_wait_ms=config.boot_delay_ms
+        )
         if config.boot_delay_ms:
             device.add_file("etc/show-boot-menu", b"\1")
             device.add_file("etc/boot-menu-wait", config.boot_delay_ms.to_bytes(4, "little"))
@@ -307,7 +308,6 @@ class Machine:
     def kick_all(self) -> None:
         for processor in self.processors:
             processor.vcpu.kick()
-            processor.wake.set()
 
     # while it runs
 
@@ -316,7 +316,6 @@ class Machine:
         for processor in self.processors:
             if mask >> processor.vcpu.number & 1:
                 processor.vcpu.kick(Attention.INTERRUPT)
-                processor.wake.set()
 
     def post(self, action: Callable[[], None]) -> None:
         """Have `action` called by a running thread, under the lock, soon. Any thread."""
@@ -359,12 +358,22 @@ class Machine:
         """What was posted; then whether to stop. Called with the lock held."""
         while self._posted:
             self._posted.popleft()()
-        if self.is_late() and self.stopping is None:
+        if self.deadline_ns is not None and self.is_late() and self.stopping is None:
             self.stop(StopReason(StopKind.TIMED_OUT))
         return self.run_ended or self.stopping or self.pausing
 
     def can_be_woken(self) -> bool:
-        """Can a vCPU that has halted with interrupts off ever go on? Only NMI, INIT or another vCPU helps it."""
+        """Can a vCPU that has halted with interrupts off ever go on? Only NMI, INIT or another vCPU helps it.
+
+        One that runs while we look may wake one that we have looked at, and halt before we come to it: so "no" is asked
+        again with all of them out of the guest.
+        """
+        if self._has_a_waker():
+            return True
+        with self.hold():
+            return self._has_a_waker()
+
+    def _has_a_waker(self) -> bool:
         for number, vcpu in enumerate(self.vcpus):
             state = vcpu.state
             if state.nmi_pending or state.init_pending or self.interrupts.state.events[number] & WAKING:

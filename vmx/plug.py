@@ -59,7 +59,8 @@ def wanted_by(origin: str) -> Iterator[None]:
         raise BadInput(f"{origin}: {error.where}" if origin else error.where, error.what, error.expected, error.found
                        ) from error  # fmt: skip
     except (BadOption, HostRefused) as error:
-        raise type(error)(f"{origin}: {error}" if origin else str(error)) from error
+        kind = BadOption if isinstance(error, BadOption) else HostRefused
+        raise kind(f"{origin}: {error}" if origin else str(error)) from error
 
 
 def cable(port: PortSpec, say: Say, *, append: bool) -> SerialCable:

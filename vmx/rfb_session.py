@@ -57,6 +57,7 @@ CUT_TEXT_MAX = 1 << 24
 CHUNK_BYTES = 4096
 KNOWN_ENCODINGS = frozenset(int(encoding) for encoding in Encoding)
 
+PLACES = 0xFFFF  # the last place of the pointer in either direction
 Talk = Generator[int, bytes, None]
 
 
@@ -65,8 +66,11 @@ class InputSink(Protocol):
 
     def key(self, code: KeyCode, down: bool) -> None: ...
 
-    def pointer(self, dx: int, dy: int, dz: int, buttons: int) -> None:
-        """Counts to the right, down and towards the user; `buttons` as hw.ps2_mouse.Buttons."""
+    def pointer(self, dx: int, dy: int, dz: int, buttons: int, at: tuple[int, int] | None = None) -> None:
+        """Counts to the right, down and towards the user; `buttons` as hw.ps2_mouse.Buttons.
+
+        `at`: where that leads, 0 to FFFFh across the screen and down.
+        """
 
     def caps_lock(self) -> bool:
         """Whether the guest has it on."""
@@ -216,14 +220,16 @@ class RfbSession:
             self._keyboard.key(code, bool(message.down))
 
     def _pointer_event(self, message: PointerEvent) -> None:
-        """The mouse has no place, only movement: the first event says where it begins."""
+        """A mouse has no place, only movement: the first event says where it begins."""
         x, y, buttons = message.x, message.y, message.buttons
         old_x, old_y = self._pointer or (x, y)
         pressed = buttons & ~self._buttons
         wheel = bool(pressed & PointerButton.WHEEL_DOWN) - bool(pressed & PointerButton.WHEEL_UP)
         held = mouse_buttons(buttons)
         if (x, y) != (old_x, old_y) or wheel or held != mouse_buttons(self._buttons):
-            self._desktop.input.pointer(x - old_x, y - old_y, wheel, held)
+            width, height = self._size
+            at = PLACES * x // max(1, width - 1), PLACES * y // max(1, height - 1)
+            self._desktop.input.pointer(x - old_x, y - old_y, wheel, held, (min(at[0], PLACES), min(at[1], PLACES)))
         self._pointer, self._buttons = (x, y), buttons
 
     def _cut_text(self, message: CutText) -> Talk:

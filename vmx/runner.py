@@ -13,7 +13,6 @@ from vmx.machine import Machine, Processor
 from vmx.stop import STATUS_HOST_ERROR, STATUS_SHUTDOWN, StopKind, StopReason
 
 QUANTUM_US = 10_000
-ASLEEP_S = 0.01  # how often a halted vCPU looks whether it was sent an NMI or INIT
 
 RECALLED = StopReason(StopKind.LEFT, text="another thread ended the run")
 
@@ -78,16 +77,18 @@ class OtherProcessor:
 def run_processor(machine: Machine, processor: Processor, after_exit: AfterExit | None = None) -> StopReason:
     """One vCPU's loop, on the thread that calls."""
     vcpu, is_boot = processor.vcpu, processor.vcpu.number == 0
+    inside, lock = processor.inside, machine.lock
     processor.thread = threading.get_ident()
     try:
         while True:
             if is_boot:
                 raise_received()
-            with processor.inside:
+            with inside:
                 exit_ = vcpu.run(QUANTUM_US)
-            with machine.lock:
-                stop = HANDLERS[exit_.kind](machine, vcpu, exit_)
-                if exit_.kind in AT_REST:
+            kind = exit_.kind
+            with lock:
+                stop = BY_KIND[kind](machine, vcpu, exit_)
+                if RESTS[kind]:
                     machine.rest(processor)
                 if stop is not None:
                     machine.end_run(stop, vcpu)
@@ -96,9 +97,6 @@ def run_processor(machine: Machine, processor: Processor, after_exit: AfterExit 
                 after_exit(machine)
             if stop is not None:
                 return stop
-            if exit_.kind is ExitKind.HLT and not exit_.interruptible:
-                processor.wake.wait(ASLEEP_S)
-                processor.wake.clear()
     finally:
         processor.thread = None  # the host may give the same number to another thread
 
@@ -139,8 +137,15 @@ def hypercall(machine: Machine, vcpu: Vcpu, exit_: Exit) -> StopReason | None:
     return None
 
 
+def quantum_ended(machine: Machine, vcpu: Vcpu, exit_: Exit) -> StopReason | None:
+    """One of several that sleeps with interrupts off, or was not started, leaves the core only so."""
+    if len(machine.processors) > 1 and vcpu.is_halted_for_good and not machine.can_be_woken():
+        return StopReason(StopKind.HALTED)
+    return None
+
+
 def go_on(machine: Machine, vcpu: Vcpu, exit_: Exit) -> StopReason | None:
-    """The quantum ended, or another thread wants attention: the loop itself looks."""
+    """Another thread wants attention: the loop itself looks."""
     return None
 
 
@@ -170,7 +175,7 @@ HANDLERS: dict[ExitKind, Handler] = {
     ExitKind.MMIO: memory_io,
     ExitKind.HLT: halt,
     ExitKind.HYPERCALL: hypercall,
-    ExitKind.QUANTUM: go_on,
+    ExitKind.QUANTUM: quantum_ended,
     ExitKind.KICK: go_on,
     ExitKind.FAULT_PPN: resolve_page,
     ExitKind.SHUTDOWN: shutdown,
@@ -178,3 +183,7 @@ HANDLERS: dict[ExitKind, Handler] = {
     ExitKind.ERROR: failed,
 }
 assert HANDLERS.keys() == set(ExitKind)
+
+# The same by number, for every exit looks here, and an enumeration's members hash slowly.
+BY_KIND = tuple(HANDLERS.get(kind, failed) for kind in range(max(ExitKind) + 1))  # type: ignore[call-overload]
+RESTS = tuple(kind in AT_REST for kind in range(max(ExitKind) + 1))

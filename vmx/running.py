@@ -43,7 +43,7 @@ class RunningMachine:
 
     def __init__(self, machine: Machine, settings: VmxSettings, log: Log) -> None:
         self.machine, self.settings, self.log = machine, settings, log
-        self.input = InputQueue(machine.board.keyboard_controller, machine.lock)
+        self.input = InputQueue(machine.board.keyboard_controller, machine.lock, machine.board.backdoor.pointer)
         self.vnc: RfbServer | None = None
         self._ended = threading.Event()
         self._state = PowerState.ON
@@ -112,7 +112,7 @@ class RunningMachine:
 
     def stop(self, *, hard: bool) -> None:
         if hard:
-            self.machine.stop(StopReason(StopKind.POWERED_OFF, text="asked for"))
+            self.machine.stop(StopReason(StopKind.SWITCHED_OFF))
         else:
             self.machine.interrupts.pm_event(Pm1.PWRBTN)
 

@@ -66,6 +66,8 @@ class SerialBackend:
         self._waiting: deque[int] = deque()
         self._thread: threading.Thread | None = None
         self._closing = self._starved = False
+        self._polled: int | None = None  # the descriptor that `_room` asks about
+        self._room = select.poll()
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     # from the machine
@@ -197,10 +199,12 @@ class SerialBackend:
 
     def _wait_for_room(self, fd: int) -> bool:
         """Until a write of some bytes does not block. False when the run is to end before that."""
-        poll = select.poll()
-        poll.register(fd, select.POLLOUT)
+        if fd != self._polled:
+            self._room = select.poll()
+            self._room.register(fd, select.POLLOUT)
+            self._polled = fd
         wait_ms = 0
-        while not poll.poll(wait_ms):
+        while not self._room.poll(wait_ms):
             if self._host is not None and self._host.is_wanted_back():
                 return False
             wait_ms = ROOM_POLL_MS

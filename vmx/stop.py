@@ -15,6 +15,7 @@ class StopKind(Enum):
 
     EXITED = "the guest ended with a status"
     POWERED_OFF = "the guest switched the machine off"
+    SWITCHED_OFF = "the machine was switched off"
     HALTED = "the processor halted with interrupts disabled: nothing can wake it"
     SHUTDOWN = "triple fault"
     RESET = "the guest reset the machine"

@@ -29,7 +29,7 @@ from vmx.vmss import PAGE, Container, Group, Tag, pack, read_container
 CHUNK = 1 << 20
 FORMAT = 1
 OURS = "Ringfence"
-MEMORY = "memory"
+MEMORY, CPU = "memory", "cpu"
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
@@ -87,6 +87,7 @@ def suspend(machine: Machine, path: Path, progress: Progress = lambda done, tota
             Tag("deviceDirty", zlib.compress(machine.memory.dirty.tobytes(), 1)),
             Tag("memorySums", b"".join(value.to_bytes(4, "little") for value in sums)),
         )),
+        Group(CPU, tuple(control_registers(machine))),
         Group(MEMORY, (
             Tag("regionsCount", (1).to_bytes(4, "little")),
             Tag("regionPPN", (0).to_bytes(4, "little"), (0,)),
@@ -94,7 +95,7 @@ def suspend(machine: Machine, path: Path, progress: Progress = lambda done, tota
             Tag("regionSize", (len(ram) // PAGE).to_bytes(4, "little"), (0,)),
         )),
     )  # fmt: skip
-    meta = pack(groups, "Memory", len(ram))
+    meta = pack(groups, len(ram))
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "xb", opener=open_private) as file:
@@ -111,6 +112,14 @@ def suspend(machine: Machine, path: Path, progress: Progress = lambda done, tota
         raise HostRefused(f"{path}: the machine could not be suspended: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def control_registers(machine: Machine) -> Iterator[Tag]:
+    """For the programs of others that look into memory: CR3 says where a vCPU's page tables are."""
+    for number, vcpu in enumerate(machine.vcpus):
+        state = vcpu.state
+        for register, value in ((0, state.cr0), (2, state.cr2), (3, state.cr3), (4, state.cr4)):
+            yield Tag("CR", int(value).to_bytes(4, "little"), (number, register))
 
 
 def open_private(path: str, flags: int) -> int:

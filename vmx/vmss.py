@@ -1,7 +1,8 @@
 """Writes and reads the container of suspended machines: groups of tags, and one large block at its end.
 
 The last tag of the last group is a block that is not kept in memory: the guest's RAM. It begins at a page of the file,
-so that it may be sparse. The header's second word is a CRC-32 of everything from the group table to that block.
+so that it may be sparse; a tag before it fills the space, for not every reader knows a block's padding. The header's
+second word is a CRC-32 of everything from the group table to that block.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from vmx.vmss_spec import (
     BLOCK,
     BLOCK_DATA,
     END,
+    FILLER_TAG,
     GROUP,
     GROUPS_MAX,
     HEADER,
     INDEX,
     INDEX_SHIFT,
+    LARGE_TAG,
     MAGIC,
     META_BYTES_MAX,
     NAME_BYTES,
@@ -31,6 +34,7 @@ from vmx.vmss_spec import (
 )
 
 PAGE = 4096
+LARGE_INDICES = (0, 0)
 LOW_FLAGS = (1 << INDEX_SHIFT) - 1
 Key = tuple[str, tuple[int, ...]]
 
@@ -81,7 +85,18 @@ def pack_tag(tag: Tag) -> bytes:
     return bytes(packed + BLOCK.build(sizes) + tag.data)
 
 
-def pack(groups: Sequence[Group], large_name: str, large_bytes: int) -> bytes:
+def pack_large(at: int, large_bytes: int) -> bytes:
+    """What goes before the large block, from this place of the file on: a filler, and the block's own tag."""
+    flags = len(LARGE_INDICES) << INDEX_SHIFT | BLOCK_DATA
+    head = TAG.build({"flags": flags, "name_length": len(LARGE_TAG)}) + LARGE_TAG.encode("ascii")
+    head += b"".join(INDEX.build(index) for index in LARGE_INDICES)
+    head += BLOCK.build({"disk_bytes": large_bytes, "memory_bytes": large_bytes, "padding": 0})
+    filler = pack_tag(Tag(FILLER_TAG, bytes(SHORT_DATA_MAX + 1)))
+    missing = -(at + len(filler) + len(head)) % PAGE
+    return bytes(pack_tag(Tag(FILLER_TAG, bytes(SHORT_DATA_MAX + 1 + missing))) + head)
+
+
+def pack(groups: Sequence[Group], large_bytes: int) -> bytes:
     """Everything before the large block, which is the last tag of the last group."""
     at = HEADER.sizeof() + GROUP.sizeof() * len(groups)
     rows, bodies = [], []
@@ -89,10 +104,7 @@ def pack(groups: Sequence[Group], large_name: str, large_bytes: int) -> bytes:
         body = b"".join(pack_tag(tag) for tag in group.tags)
         size = len(body) + len(END)
         if index == len(groups) - 1:
-            body += TAG.build({"flags": BLOCK_DATA, "name_length": len(large_name)}) + large_name.encode("ascii")
-            padding = -(at + len(body) + BLOCK.sizeof()) % PAGE or PAGE
-            body += BLOCK.build({"disk_bytes": large_bytes, "memory_bytes": large_bytes, "padding": padding})
-            body += bytes(padding)
+            body += pack_large(at + len(body), large_bytes)
             size = len(body) + large_bytes + len(END)
         else:
             body += END
@@ -145,7 +157,7 @@ class _Reader:
         return Container(groups, offset, size)
 
     def _tags(self, at: int) -> dict[Key, bytes]:
-        """The tags of one group; a block with padding is the large one, and the last."""
+        """The tags of one group; the large one, if it is there, is the last."""
         tags: dict[Key, bytes] = {}
         while True:
             tag = TAG.parse(self.meta[at : at + TAG.sizeof()])
@@ -161,7 +173,7 @@ class _Reader:
                 block = BLOCK.parse(self._take(at, BLOCK.sizeof()))
                 at += BLOCK.sizeof() + block.padding
                 size = block.disk_bytes
-                if block.padding:
+                if name == LARGE_TAG:
                     self.large = (at, size)
                     return tags
             tags[name, indices] = self._take(at, size)

@@ -5,7 +5,7 @@
     ...      tags         flags, length of the name, name, indices, data; two zero bytes end a group
 
 Little-endian. A tag's data is at most 61 bytes, or a block: its size on disk and in memory, the size of a padding, the
-padding, the bytes.
+padding, the bytes. Group "memory" says which pages are where in its block Memory[0][0]; group "cpu" has the registers.
 Source: Volatility 3, layers/vmware.py; Volatility 2, addrspaces/vmware.py.
 UNKNOWN: the second word of the header, 0 in the files of others; this writer keeps a checksum there.
 """
@@ -16,6 +16,8 @@ MAGIC = 0xBED2BED2  # block sizes of 64 bits
 NAME_BYTES = 64
 INDEX_SHIFT = 6
 SHORT_DATA_MAX = 61
+LARGE_TAG = "Memory"
+FILLER_TAG = "align"
 BLOCK_DATA = 62  # 63 is one that may be compressed
 GROUPS_MAX = 256
 META_BYTES_MAX = 64 << 20

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from bench.boot_rom import BLOCK, INFO_GPA, PARAMETERS, ROW, TOP, UNIT, assemble, lay_out, make_rom
-from bench.inside import port_reader, run_inside
 from bench.transcript import record
 from guests import build
 from vmx.loader import Image, Piece
@@ -43,9 +42,3 @@ def test_a_guest_runs_from_the_image(tmp_path: Path) -> None:
     lines = [line.text for line in record(command, 90, folder=Path(__file__).parents[2]).lines]
     assert lines[-1] == "DONE 1 passed, 0 failed"
     assert "PASS search" in lines
-
-
-def test_the_port_reader_leaves_once_for_each_read() -> None:
-    _, ns, text = run_inside("interp", port_reader(0x3FD, 1000), "")
-    assert ns > 0
-    assert text == ""

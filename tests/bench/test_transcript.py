@@ -12,7 +12,7 @@ from bench.clocks import ClockCheck, agreement
 from bench.compute import choose_scale, per_operation
 from bench.host import cpu_model
 from bench.kernel import NANO, SYSCALLS, host_ns
-from bench.transcript import Line, RunFailed, Transcript, Work, check_guest, record, works
+from bench.transcript import Line, RunFailed, Transcript, Work, check_guest, read_lines, record, works
 
 SECOND = 1_000_000_000
 
@@ -47,6 +47,24 @@ def test_a_guest_must_reach_its_end_with_nothing_failed() -> None:
         check_guest(transcript((1, "PASS a")))
     with pytest.raises(RunFailed, match="FAIL a"):
         check_guest(transcript((1, "FAIL a: why"), (2, "DONE 0 passed, 1 failed")))
+
+
+def test_the_first_line_that_matches_is_found_or_the_end_is_told() -> None:
+    found = transcript((1, "a"), (2, "b"), (3, "b"))
+    assert found.first("b".__eq__).host_ns == 2
+    with pytest.raises(RunFailed, match="b"):
+        found.first("c".__eq__)
+
+
+def test_lines_are_read_up_to_the_one_that_the_caller_waits_for() -> None:
+    reads, writes = os.pipe()
+    try:
+        os.write(writes, b"DONE 1\nready\n")
+        lines = read_lines(reads, time.monotonic() + 30, "ready".__eq__)
+    finally:
+        os.close(reads)
+        os.close(writes)
+    assert [line.text for line in lines] == ["DONE 1", "ready"]
 
 
 def test_recording_stops_at_the_last_line_of_a_guest_that_does_not_switch_off() -> None:

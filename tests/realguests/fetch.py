@@ -140,6 +140,11 @@ def seabios(name: str = "bios-256k.bin") -> Path:
     return unpacked("seabios") / "usr/share/seabios" / name
 
 
+def video_bios() -> Path:
+    """The video BIOS that fits our display adapter, from the same package."""
+    return seabios("vgabios-vmware.bin")
+
+
 def everything() -> dict[str, Path]:
     """Make all that does not depend on a command line, two kernels at a time."""
     packages()

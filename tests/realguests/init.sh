@@ -50,7 +50,7 @@ balloon() {
 	[ ! -f /sys/kernel/debug/vmmemctl ] || sed 's/^/T: balloon /' /sys/kernel/debug/vmmemctl
 }
 complaints() {
-	dmesg | grep -E 'lost interrupt|timed out|Errata on|BUG|Oops|nobody cared|MISS|TX timeout|purious|unstable|WARNING' |
+	dmesg | grep -E 'lost interrupt|timed out|Errata on|BUG|Oops|nobody cared|MISS|TX timeout|purious|unstable|WARNING|Call Trace|unchecked MSR' |
 		sed 's/^/T: complaint /'
 }
 

@@ -87,6 +87,11 @@ def data_bytes(name: str) -> bytes:
     return hashlib.shake_128(name.encode()).digest(DATA_LENGTHS[name])
 
 
+def data_sums() -> dict[str, str]:
+    """SHA-256 of every file on the data CD."""
+    return {name: hashlib.sha256(data_bytes(name)).hexdigest() for name in DATA_LENGTHS}
+
+
 def mkisofs(programs: Programs, out: Path, options: Sequence[str], files: dict[str, Path]) -> None:
     """An ISO 9660 image with Rock Ridge and Joliet names: `files` by their names on the CD."""
     grafts = [f"{name}={path}" for name, path in files.items()]

@@ -14,7 +14,7 @@ INTERRUPT = re.compile(r"irq\s+(\w+):((?:\s+\d+)+)(?:\s+(.*))?")
 # What a kernel says when a device or the interrupt controllers misbehave.
 COMPLAINTS = (
     "lost interrupt", "timed out", "Errata on", "BUG", "Oops", "nobody cared", "MISS", "TX timeout", "purious",
-    "unstable", "Kernel panic", "Call Trace", "WARNING",
+    "unstable", "Kernel panic", "Call Trace", "WARNING", "unchecked MSR",
 )  # fmt: skip
 
 

@@ -115,6 +115,7 @@ def test_a_kick_reaches_a_world(tmp_path: Path, source: str) -> None:
     with machine() as made:
         made.load(load_program(assemble(".globl _start\n_start:\n" + source, tmp_path / "p"), 16 << 20))
         made.start()
+        made.vcpu.run(0)  # starting has kicked it
         kicks: list[float] = []
 
         def kick() -> None:
@@ -135,6 +136,7 @@ def test_the_quantum_ends_in_a_world(tmp_path: Path) -> None:
     with machine() as made:
         made.load(load_program(assemble(".globl _start\n_start: jmp _start\n", tmp_path / "p"), 16 << 20))
         made.start()
+        made.vcpu.run(0)  # starting has kicked it
         assert [made.vcpu.run(1000).kind.name for _ in range(20)] == ["QUANTUM"] * 20
         assert made.vcpu.stats.insns > 10000
 

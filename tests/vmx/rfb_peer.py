@@ -71,13 +71,15 @@ class Input:
     def __init__(self) -> None:
         self.keys: list[tuple[KeyCode, bool]] = []
         self.movements: list[tuple[int, int, int, int]] = []
+        self.places: list[tuple[int, int] | None] = []
         self.caps = False
 
     def key(self, code: KeyCode, down: bool) -> None:
         self.keys.append((code, down))
 
-    def pointer(self, dx: int, dy: int, dz: int, buttons: int) -> None:
+    def pointer(self, dx: int, dy: int, dz: int, buttons: int, at: tuple[int, int] | None = None) -> None:
         self.movements.append((dx, dy, dz, buttons))
+        self.places.append(at)
 
     def caps_lock(self) -> bool:
         return self.caps

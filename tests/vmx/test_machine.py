@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from ringfence.errors import BadOption
 from tests.vmx.machines import machine, run, run_source
 from vmm._core import ffi, lib
-from vmm.vcpu import ExitKind, TraceKind
+from vmm.interrupts import Event
+from vmm.vcpu import ExitKind, TraceKind, Vcpu
 from vmx.dump import dump
+from vmx.machine import Machine
 from vmx.machine_config import MachineConfig
 from vmx.stats import stats_text
 from vmx.stop import StopKind
@@ -96,6 +99,22 @@ def test_serial_input_arrives_by_polling(tmp_path: Path) -> None:
 def test_halting_with_interrupts_off_ends_the_run(tmp_path: Path) -> None:
     with machine() as made:
         assert run_source("cli\nhlt\n", tmp_path, made).kind is StopKind.HALTED
+
+
+def test_an_nmi_that_comes_while_all_are_looked_at_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both processors halt for good but for NMIs; the second wakes the first and halts while that is found out."""
+    with machine(MachineConfig(memory_mib=16, vcpus=2)) as made:
+        first, second = made.vcpus
+        first.state.activity = lib.ACT_HALTED
+
+        def looked_at() -> Iterator[Vcpu]:
+            yield first
+            made.interrupts.state.events[0] |= Event.NMI
+            second.state.activity = lib.ACT_HALTED
+            yield second
+
+        monkeypatch.setattr(Machine, "vcpus", property(lambda self: looked_at()))
+        assert made.can_be_woken()
 
 
 def test_a_halt_with_interrupts_on_waits_for_the_timer(tmp_path: Path) -> None:

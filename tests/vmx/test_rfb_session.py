@@ -288,6 +288,7 @@ def test_the_pointer_moves_by_differences_and_the_wheel_turns() -> None:
     assert client.input.movements == [
         (4, -1, 0, 0), (0, 0, 0, 4), (0, 0, 0, 2), (0, 0, 0, 0), (0, 0, -1, 0), (0, 0, 1, 0),
     ]  # fmt: skip
+    assert set(client.input.places) == {(0xFFFF * 9 // 15, 0xFFFF * 4 // 15)}
 
 
 @pytest.mark.parametrize("mode", [0x03, 0x12, 0x13])
@@ -402,7 +403,7 @@ class Held(Input):
     def key(self, code: K, down: bool) -> None:
         (self.down.add if down else self.down.discard)(code)
 
-    def pointer(self, dx: int, dy: int, dz: int, buttons: int) -> None:
+    def pointer(self, dx: int, dy: int, dz: int, buttons: int, at: tuple[int, int] | None = None) -> None:
         self.buttons = buttons
 
 

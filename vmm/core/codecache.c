@@ -9,6 +9,7 @@
 #include "codecache.h"
 #include "handlers.h"
 #include "mem.h"
+#include "watch.h"
 
 static uint32_t *
 hash_slot(struct engine *e, uint64_t paddr, uint32_t mode)
@@ -129,13 +130,57 @@ block_runs_at(struct engine *e, const struct block *b, uint32_t linear)
 	return likely(e->mode & MODE_CSFLAT) || v->eip + b->length - 1 <= v->seg[CS].limit;
 }
 
+/* V3 of watch.h.  False: what runs here must be decoded anew. */
+static bool
+pending_runs_at(struct engine *e, const struct block *b, uint32_t linear)
+{
+	const uint32_t in_page = linear & (PAGE_SIZE - 1), left = PAGE_SIZE - in_page;
+	const uint32_t first = b->length < left ? b->length : left;
+	const uint8_t *kept = (const uint8_t *)&b->ops[b->ops_count], *memory;
+
+	if (__atomic_load_n(stamp_cell(e, b->ppn), __ATOMIC_ACQUIRE) != b->stamp)
+		return false;
+	if (watch_is_settled(e, b->ppn, b->stamp) && (b->ppn2 == ~0u || watch_is_settled(e, b->ppn2, b->stamp2)))
+		return false;
+	if (b->ppn2 != ~0u && !second_page_valid(e, b, linear))
+		return false;
+	if (!(e->mode & MODE_CSFLAT) && e->v->eip + b->length - 1 > e->v->seg[CS].limit)
+		return false;
+	memory = mem_fetch(e, linear).bytes;
+	if (!memory || __builtin_memcmp(kept, memory + in_page, first) != 0)
+		return false;
+	if (b->length == first)
+		return true;
+	memory = mem_fetch(e, linear + first).bytes;
+	return memory && __builtin_memcmp(kept + first, memory, b->length - first) == 0;
+}
+
+/* The block for `paddr` in the hash chain at *from, or NULL.  What is not true any more is taken out. */
+static struct block *
+chain_find(struct engine *e, uint32_t *from, uint64_t paddr, uint32_t linear)
+{
+	while (*from) {
+		struct block *c = block_at(e, *from);
+		const bool here = c->paddr == paddr && c->mode == e->mode;
+
+		if (unlikely(c->pending ? here && !pending_runs_at(e, c, linear) : !block_valid(c))) {
+			*from = c->next;	/* its room is lost until the next flush */
+			continue;
+		}
+		if (here && (c->pending || block_runs_at(e, c, linear)))
+			return c;
+		from = &c->next;
+	}
+	return NULL;
+}
+
 struct block *
 code_lookup(struct engine *e)
 {
 	const struct vcpu *v = e->v;
 	const uint32_t linear = v->seg[CS].base + v->eip;
 	struct jump_hint *hint;
-	uint32_t *slot, *from;
+	uint32_t *slot;
 	struct block *b;
 	uint64_t paddr;
 
@@ -143,21 +188,7 @@ code_lookup(struct engine *e)
 	if (unlikely(v->eip > v->seg[CS].limit))
 		raise_gp0(e);
 	paddr = code_physical(e, linear);
-	slot = hash_slot(e, paddr, e->mode);
-	for (from = slot, b = NULL; *from; from = &block_at(e, *from)->next) {
-		struct block *c = block_at(e, *from);
-
-		if (unlikely(!block_valid(c))) {	/* its room is lost until the next flush */
-			*from = c->next;
-			if (*from == 0)
-				break;
-			c = block_at(e, *from);
-		}
-		if (c->paddr == paddr && c->mode == e->mode && block_runs_at(e, c, linear)) {
-			b = c;
-			break;
-		}
-	}
+	b = chain_find(e, hash_slot(e, paddr, e->mode), paddr, linear);
 	if (!b) {
 		b = code_decode(e, linear, paddr);
 		slot = hash_slot(e, paddr, e->mode);	/* the cache may have been dropped */

@@ -4,7 +4,8 @@
  *   C1  A block may run only while the stamp of each page it was decoded from is the one that
  *	 it remembers; every entry, linked or looked up, compares.
  *   C2  A page from which bytes were decoded has their 64-byte lines in the codemap, and no view
- *	 maps it writable in the micro TLB: so every store to it reaches page_written().
+ *	 maps it writable in the micro TLB: so every store to it reaches page_written().  How the
+ *	 other vCPUs come to do the same is said in watch.h.
  *   C3  A store into the running block replaces the ops behind the running one by h_stale.
  *   C4  A link within one page is true as long as its block is: the page of a running block is
  *	 mapped where it runs.  A link to another page is true at the code_gen it was made at.

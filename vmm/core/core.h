@@ -167,6 +167,7 @@ struct machine {
 	uint32_t slot_count;
 	uint32_t slot_generation;	/* bumped with every change of slots */
 	struct slot slots[RF_SLOTS];	/* sorted by first_ppn, not overlapping */
+	uint64_t watch_epoch;	/* counts the requests to give up write tags: watch.h */
 };
 
 /* ---- the control page: one per vCPU ------------------------------------------- */
@@ -177,7 +178,7 @@ enum exit_kind {
 };
 #define RF_EXIT_KINDS 11
 
-enum error_reason { ERR_NONE, ERR_ARENA_FULL, ERR_BAD_STATE, ERR_RUNAWAY_FAULTS, ERR_WORLD_DIED };
+enum error_reason { ERR_NONE, ERR_ARENA_FULL, ERR_BAD_STATE, ERR_RUNAWAY_FAULTS, ERR_WORLD_DIED, ERR_MEMORY_ORDER };
 
 /* Stop with DEBUG_STEP after one instruction; STEP_ALONE also holds INTR off, unless halted. */
 enum step { STEP_OFF, STEP_ONE, STEP_ALONE };
@@ -185,7 +186,8 @@ enum step { STEP_OFF, STEP_ONE, STEP_ALONE };
 enum debug_reason { DEBUG_BREAKPOINT = 1, DEBUG_WATCHPOINT, DEBUG_STEP };
 
 enum attention {	/* bits of control.attention; set by any thread with an atomic or */
-	ATTN_KICK = 1, ATTN_INTERRUPT = 2, ATTN_FLUSH = 4
+	ATTN_KICK = 1, ATTN_INTERRUPT = 2, ATTN_FLUSH = 4,
+	ATTN_WATCH = 8		/* from another vCPU: machine.watch_epoch has moved */
 };
 
 #define RF_IO_BUFFER 1024
@@ -262,6 +264,7 @@ struct control {
 	struct exit_info exit;
 	struct run_stats stats;
 	struct trace_event trace[RF_TRACE_EVENTS];
+	uint64_t watched;	/* machine.watch_epoch as of the last time that this vCPU gave up its write tags */
 };
 
 /* ---- CPU model ----------------------------------------------------------------- */
@@ -312,6 +315,9 @@ int engine_run(void *arena, uint32_t quantum_us);
 
 /* Set attention bits and wake a halted runner.  Any thread, any process. */
 void control_kick(struct control *ctl, uint32_t bits);
+
+/* Bytes of `count` pages from first_ppn have changed by other ways than a vCPU: move their stamps.  Any thread. */
+void machine_bump(struct machine *m, uint64_t first_ppn, uint64_t count);
 
 /* Forget every cached translation and decoded block. */
 void engine_flush(void *arena);

@@ -10,6 +10,7 @@
  */
 #include "decode.h"
 #include "insns.h"
+#include "watch.h"
 
 /* ---- one instruction -------------------------------------------------------------------------------- */
 
@@ -109,27 +110,32 @@ drop_dead_flags(struct block *b, const struct decoded *decoded, uint32_t n)
 	}
 }
 
-/* The bytes [from, from + length) of a page are decoded: its stores must be seen from now on. */
-static void
-mark_code(struct engine *e, uint32_t ppn, uint32_t from, uint32_t length)
+/*
+ * The bytes [from, from + length) of a page are decoded: its stores must be seen from now on.  False when another
+ * vCPU stored there after `seen` was copied and before it could know.
+ */
+static bool
+mark_code(struct engine *e, uint32_t ppn, uint32_t from, uint32_t length, const uint8_t *seen, const uint8_t *memory)
 {
-	uint64_t lines;
+	uint64_t lines, before;
 
 	if (ppn >= e->m->ram_pages)
-		return;
+		return true;
 	lines = (~0ull << (from >> 6)) & (~0ull >> (63 - ((from + length - 1) >> 6)));
-	if (__atomic_fetch_or(&e->codemap[ppn], lines, __ATOMIC_SEQ_CST) == 0)
+	before = __atomic_fetch_or(&e->codemap[ppn], lines, __ATOMIC_SEQ_CST);
+	if (before == 0)
 		tlb_flush_writes(e, ppn);
+	return seen == memory || !(lines & ~before) || __builtin_memcmp(seen + from, memory + from, length) == 0;
 }
 
 /* The code from d->range to d->pos. */
 static void
-mark_range(const struct decoder *d, const struct block *b)
+mark_range(struct decoder *d, const struct block *b)
 {
 	const uint32_t length = d->pos - d->range;
 
 	if (length)
-		mark_code(d->e, b->ppn, (d->linear + d->range) & (PAGE_SIZE - 1), length);
+		d->torn |= !mark_code(d->e, b->ppn, (d->linear + d->range) & (PAGE_SIZE - 1), length, d->page, d->memory);
 }
 
 /* What a branch out of the middle gives back: the instructions behind it. */
@@ -170,7 +176,7 @@ finish(const struct engine *e, struct op *op, handler *fn, uint32_t offset)
 static struct block *
 block_begin(struct engine *e, uint64_t paddr)
 {
-	const uint64_t room = sizeof(struct block) + (BLOCK_INSNS + 2) * sizeof(struct op);
+	const uint64_t room = sizeof(struct block) + (BLOCK_INSNS + 2) * sizeof(struct op) + BLOCK_INSNS * MAX_INSN;
 	struct block *b;
 
 	if (e->code_next + room > e->code_end)
@@ -186,20 +192,64 @@ block_begin(struct engine *e, uint64_t paddr)
 	return b;
 }
 
+/* No entry to this block compares true: it runs now, and then code_lookup judges it. */
 static void
-block_end(struct engine *e, struct block *b, const struct decoder *d, uint32_t ops)
+never_matches(struct engine *e, struct block *b)
 {
+	b->stamp_cell = b->stamp ? &e->zero_stamp : &e->one_stamp;
+}
+
+/* V3 of watch.h: the bytes that the block was made from, behind it. */
+static uint32_t
+keep_bytes(struct engine *e, struct block *b, const struct decoder *d)
+{
+	const uint32_t first = b->length < d->page_left ? b->length : d->page_left;
+	uint8_t *kept = (uint8_t *)&b->ops[b->ops_count];
+
+	__builtin_memcpy(kept, d->page + PAGE_SIZE - d->page_left, first);
+	if (b->length > first && d->page2)
+		__builtin_memcpy(kept + first, d->page2, b->length - first);
+	b->pending = 1;
+	never_matches(e, b);
+	return b->length;
+}
+
+static void
+block_end(struct engine *e, struct block *b, struct decoder *d, uint32_t ops)
+{
+	uint32_t kept = 0;
+
 	if (d->crossed) {
 		b->ppn2 = (uint32_t)(d->gpa2 >> PAGE_SHIFT);
 		b->stamp2 = d->stamp2;
-		mark_code(e, b->ppn2, 0, b->length - d->page_left);
-		mark_code(e, b->ppn, PAGE_SIZE - d->page_left, d->page_left);
+		d->torn |= !mark_code(e, b->ppn2, 0, b->length - d->page_left, d->page2, d->memory2);
+		d->torn |= !mark_code(e, b->ppn, PAGE_SIZE - d->page_left, d->page_left, d->page, d->memory);
+		watch_begin(e, b->ppn2, b->stamp2);
 	} else {
 		mark_range(d, b);
 	}
+	watch_begin(e, b->ppn, b->stamp);
 	b->ops_count = (uint16_t)ops;
-	e->code_next += (sizeof *b + ops * sizeof(struct op) + 15) & ~15ull;
+	if (d->torn)
+		never_matches(e, b);
+	else if (d->pending && d->page)
+		kept = keep_bytes(e, b, d);
+	e->code_next += (sizeof *b + ops * sizeof(struct op) + kept + 15) & ~15ull;
 	e->ctl->stats.blocks_decoded++;
+}
+
+/* V3 and V4 of watch.h. */
+static void
+copy_page(struct decoder *d, const struct block *b)
+{
+	struct engine *e = d->e;
+
+	d->memory = d->page;
+	if (!several_vcpus(e) || !d->page)
+		return;
+	d->pending = !watch_is_settled(e, b->ppn, b->stamp);	/* first: V3 */
+	__builtin_memcpy(e->seen, d->page, PAGE_SIZE);
+	d->page = e->seen;
 }
 
 struct block *
@@ -216,6 +266,7 @@ code_decode(struct engine *e, uint32_t linear, uint64_t paddr)
 	d.page = mem_fetch(e, linear).bytes;
 	d.limit = v->seg[CS].limit - v->eip == 0xffffffffu ? 0xffffffffu : v->seg[CS].limit - v->eip + 1;
 	b = block_begin(e, paddr);
+	copy_page(&d, b);
 	while (n < most && !d.end) {
 		d.op = &b->ops[n];
 		d.first = n == 0;

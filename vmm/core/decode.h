@@ -30,6 +30,7 @@ struct decoded {
 struct decoder {
 	struct engine *e;
 	const uint8_t *page, *page2;	/* NULL where no memory answers: FFh */
+	const uint8_t *memory, *memory2;	/* the same as they are in guest memory, when page and page2 are copies */
 	struct op *op;
 	handler *dead;
 	uint64_t gpa2;
@@ -47,6 +48,8 @@ struct decoder {
 	uint8_t stop;		/* enum stop */
 	bool side;		/* the instruction is a branch out of the middle of the block */
 	bool follow;		/* the instruction is a JMP: decoding goes on at its target */
+	bool pending;		/* the block is to be: V3 of watch.h */
+	bool torn;		/* another vCPU stored there while we read */
 	bool first, crossed, size16, addr16, prefix66, lock, lockable, end, fused;
 };
 

@@ -237,10 +237,10 @@ system_low(struct decoder *d, uint32_t opcode)	/* 00-3F */
 		slow_end(d, i_clts);
 		break;
 	case 0x08:
-		slow(d, i_invd);
+		slow_end(d, i_invd);
 		break;
 	case 0x09:
-		slow(d, i_wbinvd);
+		slow_end(d, i_wbinvd);
 		break;
 	case 0x0d: case 0x18: case 0x19: case 0x1a: case 0x1b: case 0x1c: case 0x1d: case 0x1e: case 0x1f:
 		decode_modrm(d);
@@ -327,7 +327,7 @@ decode_two_byte(struct decoder *d)
 		slow_end(d, i_pop_sreg);
 		break;
 	case 0xa2:
-		slow(d, i_cpuid);
+		slow_end(d, i_cpuid);
 		break;
 	case 0xa3:
 		bit_test_reg(d, 0);

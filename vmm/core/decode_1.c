@@ -98,7 +98,8 @@ jump_rel(struct decoder *d, uint32_t rel)
 
 	relative(d, rel);
 	d->op->fn = h_jmp;
-	if (flat_code(d) && !(d->mode & MODE_ONE) && !d->stop && !d->lock && !d->crossed && in_page < PAGE_SIZE) {
+	if (flat_code(d) && !(d->mode & MODE_ONE) && !d->stop && !d->lock && !d->crossed && !d->pending &&
+	    in_page < PAGE_SIZE) {
 		d->op->fn = h_nop;
 		d->end = false;
 		d->follow = true;
@@ -370,6 +371,8 @@ one_byte_mid(struct decoder *d, uint32_t opcode)	/* 60-9F */
 		break;
 	case 0x90:
 		op->fn = h_nop;
+		if (d->rep == OP_REP && d->e->m->vcpus > 1)
+			slow(d, i_pause);
 		break;
 	case 0x98:
 		slow(d, i_cbw);

@@ -4,8 +4,23 @@
  * Source: Intel SDM volume 2, chapter 2, tables 2-1 to 2-3.
  */
 #include "decode.h"
+#include "watch.h"
 
 /* ---- bytes ------------------------------------------------------------------------------- */
+
+/* V3 and V4 of watch.h. */
+static void
+copy_second_page(struct decoder *d)
+{
+	struct engine *e = d->e;
+
+	d->memory2 = d->page2;
+	if (!several_vcpus(e) || !d->page2)
+		return;
+	d->pending |= !watch_is_settled(e, (uint32_t)(d->gpa2 >> PAGE_SHIFT), d->stamp2);
+	__builtin_memcpy(e->seen + PAGE_SIZE, d->page2, MAX_INSN);
+	d->page2 = e->seen + PAGE_SIZE;
+}
 
 uint8_t
 decode_fetch8(struct decoder *d)
@@ -34,6 +49,7 @@ decode_fetch8(struct decoder *d)
 			d->page2 = next.bytes;
 			d->gpa2 = next.gpa;
 			d->stamp2 = __atomic_load_n(stamp_cell(d->e, (uint32_t)(next.gpa >> PAGE_SHIFT)), __ATOMIC_ACQUIRE);
+			copy_second_page(d);
 		}
 		d->pos++;
 		return d->page2 ? d->page2[at - d->page_left] : 0xff;

@@ -192,7 +192,8 @@ i_ltr(struct engine *e, const struct op *op)
 		raise_selector(e, V_GP, selector, 0);
 	if (!descriptor_present(&d))
 		raise_selector(e, V_NP, selector, 0);
-	descriptor_set_busy(e, d.linear, true);
+	if (descriptor_set_busy(e, d.linear, true))	/* another vCPU was faster */
+		raise_selector(e, V_GP, selector, 0);
 	d.hi |= SYS_BUSY << 8;
 	segment_fill(&e->v->seg[TR], selector, &d);
 }

@@ -123,7 +123,7 @@ struct block {
 	uint16_t count;		/* instructions */
 	uint16_t length;	/* bytes */
 	uint16_t ops_count;
-	uint16_t spare;
+	uint16_t pending;	/* V3 of watch.h: a copy of the `length` bytes follows the ops */
 	struct op ops[];
 };
 
@@ -151,6 +151,10 @@ struct asked { uint64_t address; uint32_t width; uint32_t write; uint32_t units;
 #define JUMP_HINTS 1024
 #define CODE_VPNS 4096
 struct jump_hint { uint32_t eip; uint32_t gen; struct block *block; };
+
+/* A page that this vCPU runs code from, and when it asked the others to give up their write tags: watch.h */
+#define WATCHES 4096
+struct watch { uint64_t epoch; uint32_t ppn; uint32_t stamp; };	/* epoch 0: none */
 
 /* How an event is delivered. */
 enum event_kind {
@@ -268,6 +272,13 @@ struct engine {
 	uint64_t code_vpns[CODE_VPNS / 64];	/* bit VPN % CODE_VPNS: a jump hint or link may lead there */
 	struct { uint32_t mode, view, cs_base, gen; } contexts[8];
 
+	/* other vCPUs: watch.c */
+	uint64_t watch_settled;	/* every request up to this one has been obeyed by all */
+	struct watch watches[WATCHES];	/* at PPN % WATCHES */
+	uint8_t seen[PAGE_SIZE + 16];	/* what is decoded: a copy, since others may store meanwhile; then of the second page */
+	uint32_t pauses;	/* PAUSE instructions since the last poll */
+	uint32_t one_stamp;	/* 1; this or zero_stamp is what a block is compared with that must not match */
+
 	/* clock and accounting */
 	uint64_t run_end_ns;	/* guest_now at which the quantum ends */
 	uint64_t last_poll_ns;
@@ -282,6 +293,7 @@ struct engine {
 };
 
 #define CODE_HASH 16384
+#define PAUSES_BEFORE_YIELD 512	/* between two polls: some 10 us of spinning */
 
 static inline void *
 arena_at(struct engine *e, uint64_t offset)
@@ -369,6 +381,8 @@ uint32_t sys_read(struct engine *e, uint32_t linear, uint32_t size);
 void sys_write(struct engine *e, uint32_t linear, uint32_t size, uint32_t value);
 uint64_t sys_read64(struct engine *e, uint32_t linear);
 void sys_check_write(struct engine *e, uint32_t linear, uint32_t size);
+/* One locked update of a byte of a descriptor; the value that was there. */
+uint32_t sys_update8(struct engine *e, uint32_t linear, uint32_t clear, uint32_t set);
 
 /* Locked read-modify-write of `size` bytes: a host pointer if plain RAM within one cache-safe
  * page, else NULL (the caller then uses mem_read/mem_write).  Raises as a write would. */
@@ -392,6 +406,7 @@ bool phys_cas64(struct engine *e, uint64_t gpa, uint64_t expect, uint64_t value)
 void tlb_flush(struct engine *e);			/* the whole micro TLB, and code_gen */
 void tlb_flush_page(struct engine *e, uint32_t linear);
 void tlb_flush_writes(struct engine *e, uint32_t ppn);	/* a page became code or traced */
+void tlb_flush_all_writes(struct engine *e);		/* a page became code on another vCPU */
 
 /* A store reached ppn (offset, size within the page): drop what was cached of it. */
 void page_written(struct engine *e, uint32_t ppn, uint32_t offset, uint32_t size);

@@ -176,7 +176,8 @@ struct interrupts {
 	uint32_t lowest_last;	/* the APIC that took the last lowest-priority interrupt */
 	uint32_t port80;
 	uint32_t portED;
-	uint32_t reserved[8];
+	uint32_t owed_kicks;	/* vCPUs that gained an event when another one took its own: intr_owed() */
+	uint32_t reserved[7];
 };
 
 /* ---- the guest clock (clock.c) -------------------------------------------------- */
@@ -218,6 +219,8 @@ uint32_t intr_pending(struct interrupts *i, uint32_t cpu);	/* enum intr_event; n
 int32_t intr_acknowledge(struct interrupts *i, uint32_t cpu);
 /* Consume a latch: INTR_NMI, INTR_INIT (resets the APIC), INTR_SIPI.  The SIPI vector, or 0. */
 uint32_t intr_take(struct interrupts *i, uint32_t cpu, uint32_t event);
+/* After either: vCPUs that need attention because of it, once. */
+uint32_t intr_owed(struct interrupts *i);
 /* Expire what is due for this runner; the next deadline in guest ns, UINT64_MAX if none. */
 uint64_t intr_timers(struct interrupts *i, uint32_t cpu, uint64_t now, uint32_t *kick);
 

@@ -297,6 +297,16 @@ intr_set_apic_base(struct interrupts *i, uint32_t cpu, uint64_t msr)
 
 /* ---- delivery ------------------------------------------------------------------------------------ */
 
+/* For a runner that looks at its own events again anyway; the others' kicks wait for intr_owed(). */
+static void
+sync_others(struct interrupts *i, uint32_t cpu)
+{
+	const uint32_t kick = intr_sync(i) & ~(1u << (cpu % RF_APICS));
+
+	if (kick)
+		__atomic_fetch_or(&i->owed_kicks, kick, __ATOMIC_RELAXED);
+}
+
 uint32_t
 intr_pending(struct interrupts *i, uint32_t cpu)
 {
@@ -326,7 +336,7 @@ intr_acknowledge(struct interrupts *i, uint32_t cpu)
 		vector = (int32_t)pic_inta(i);
 	else if (vector < 0 && (seen & EV_PIC))
 		vector = (int32_t)pic_spurious(i, seen & EV_SLAVE);
-	intr_sync(i);
+	sync_others(i, cpu);
 	intr_unlock(i, token);
 	return vector;
 }
@@ -346,9 +356,17 @@ intr_take(struct interrupts *i, uint32_t cpu, uint32_t event)
 	}
 	a->latches &= ~event;
 	intr_deadlines(i);
-	intr_sync(i);
+	sync_others(i, cpu);
 	intr_unlock(i, token);
 	return result;
+}
+
+uint32_t
+intr_owed(struct interrupts *i)
+{
+	if (__atomic_load_n(&i->owed_kicks, __ATOMIC_RELAXED) == 0)
+		return 0;
+	return __atomic_exchange_n(&i->owed_kicks, 0, __ATOMIC_RELAXED);
 }
 
 uint64_t

@@ -10,6 +10,7 @@
 #include "mem.h"
 #include "codecache.h"
 #include "operand.h"
+#include "watch.h"
 
 static inline uint32_t
 current_rights(const struct engine *e)
@@ -84,6 +85,21 @@ tlb_flush_writes(struct engine *e, uint32_t ppn)
 			all[i].wtag = TLB_NONE;
 }
 
+void
+tlb_flush_all_writes(struct engine *e)
+{
+	struct tlb_entry *all = &e->tlb[0][0];
+	uint32_t i;
+
+	if (e->tlb_used <= TLB_NOTED) {
+		for (i = 0; i < e->tlb_used; i++)
+			all[e->tlb_noted[i]].wtag = TLB_NONE;
+		return;
+	}
+	for (i = 0; i < 2 * TLB_ENTRIES; i++)
+		all[i].wtag = TLB_NONE;
+}
+
 static uint8_t *
 host_page(struct engine *e, uint64_t spte)
 {
@@ -153,6 +169,8 @@ page_written(struct engine *e, uint32_t ppn, uint32_t offset, uint32_t size)
 		e->page_flags[ppn] &= (uint8_t)~PG_TRACED;	/* set again when the shadow next compares it */
 		__atomic_fetch_add(&e->stamps[ppn], 1, __ATOMIC_RELEASE);
 	}
+	if (several_vcpus(e))
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);	/* V4 of watch.h */
 	map = __atomic_load_n(&e->codemap[ppn], __ATOMIC_RELAXED);
 	if (map == 0)
 		return;
@@ -160,7 +178,9 @@ page_written(struct engine *e, uint32_t ppn, uint32_t offset, uint32_t size)
 	if (!(map & lines))
 		return;
 	e->ctl->stats.code_writes++;
-	__atomic_store_n(&e->codemap[ppn], 0, __ATOMIC_RELAXED);
+	if (several_vcpus(e))
+		__atomic_fetch_add(&e->stamps[ppn], 1, __ATOMIC_SEQ_CST);	/* V2 of watch.h */
+	__atomic_store_n(&e->codemap[ppn], 0, __ATOMIC_RELEASE);
 	__atomic_fetch_add(&e->stamps[ppn], 1, __ATOMIC_RELEASE);
 	code_stale_running(e, ppn);
 }
@@ -504,6 +524,41 @@ sys_check_write(struct engine *e, uint32_t linear, uint32_t size)
 	fill(e, linear, PF_W, &hit);
 	if (crosses_page(linear, size))
 		fill(e, (linear | (PAGE_SIZE - 1)) + 1, PF_W, &hit);
+}
+
+static uint32_t
+update8(uint8_t *p, uint32_t clear, uint32_t set)
+{
+	uint8_t old = __atomic_load_n(p, __ATOMIC_RELAXED);
+
+	while (!__atomic_compare_exchange_n(p, &old, (uint8_t)((old & ~clear) | set), false, __ATOMIC_SEQ_CST,
+	    __ATOMIC_RELAXED))
+		;
+	return old;
+}
+
+uint32_t
+sys_update8(struct engine *e, uint32_t linear, uint32_t clear, uint32_t set)
+{
+	const struct tlb_entry *t = supervisor_slot(e, linear);
+	const uint32_t in_page = linear & (PAGE_SIZE - 1);
+	struct shadow_hit hit;
+	uint64_t spte;
+	uint32_t old;
+
+	if (likely(t->wtag == (linear & PAGE_MASK)))
+		return update8(host_address(t, linear), clear, set);
+	spte = fill(e, linear, PF_W, &hit);
+	if (spte & (SPTE_MMIO | SPTE_ROM)) {
+		old = (uint32_t)access_read(e, linear, 1, 0);
+		access_write(e, linear, 1, (old & ~clear) | set, 0);
+		return old;
+	}
+	old = update8(host_page(e, spte) + in_page, clear, set);
+	if (spte & SPTE_FB)
+		framebuffer_dirty(e, (uint32_t)(hit.gpa >> PAGE_SHIFT));
+	page_written(e, (uint32_t)(hit.gpa >> PAGE_SHIFT), in_page, 1);
+	return old;
 }
 
 void *

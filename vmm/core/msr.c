@@ -12,7 +12,8 @@
 #include "slow.h"
 
 enum msr {
-	MSR_TSC = 0x10, MSR_APIC_BASE = 0x1b, MSR_EBL_CR_POWERON = 0x2a, MSR_BIOS_UPDT_TRIG = 0x79, MSR_BIOS_SIGN_ID = 0x8b,
+	MSR_TSC = 0x10, MSR_PLATFORM_ID = 0x17, MSR_APIC_BASE = 0x1b, MSR_EBL_CR_POWERON = 0x2a, MSR_BIOS_UPDT_TRIG = 0x79,
+	MSR_BIOS_SIGN_ID = 0x8b,
 	MSR_PERFCTR0 = 0xc1, MSR_PERFCTR1 = 0xc2, MSR_MTRRCAP = 0xfe, MSR_SYSENTER_CS = 0x174, MSR_SYSENTER_ESP = 0x175,
 	MSR_SYSENTER_EIP = 0x176, MSR_MCG_CAP = 0x179, MSR_MCG_STATUS = 0x17a, MSR_EVNTSEL0 = 0x186, MSR_EVNTSEL1 = 0x187,
 	MSR_MISC_ENABLE = 0x1a0, MSR_DEBUGCTL = 0x1d9, MSR_LASTBRANCHFROM = 0x1db, MSR_LASTINTTO = 0x1de,
@@ -106,6 +107,9 @@ static bool
 msr_read_system(const struct vcpu *v, uint32_t n, uint64_t *value)
 {
 	switch (n) {
+	case MSR_PLATFORM_ID:	/* bits 52:50 choose among updates, of which there are none */
+		*value = 0;
+		return true;
 	case MSR_APIC_BASE:
 		*value = v->msr_apic_base;
 		return true;

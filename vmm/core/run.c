@@ -12,6 +12,7 @@
 #include "handlers.h"
 #include "run.h"
 #include "sysraw.h"
+#include "watch.h"
 
 #define POLL_INSNS 16384	/* between two looks at the clock: some tens of microseconds */
 
@@ -144,7 +145,30 @@ count_time(struct engine *e, uint64_t now)
 static bool
 unfinished(const struct engine *e)
 {
-	return e->replay.count || e->hypercall_answered || e->event.due;
+	return e->replay.count || e->hypercall_answered || e->event.due || e->fault.pending;
+}
+
+/* Between these two others need not wait for us: V1 of watch.h. */
+static void
+fall_asleep(struct engine *e)
+{
+	__atomic_store_n(&e->ctl->halted, 1, __ATOMIC_SEQ_CST);
+}
+
+static void
+wake_up(struct engine *e)
+{
+	__atomic_store_n(&e->ctl->halted, 0, __ATOMIC_SEQ_CST);
+	watch_obey(e);
+}
+
+/* The guest spins: whom it waits for may be waiting for this host CPU. */
+static void
+give_way(struct engine *e)
+{
+	fall_asleep(e);
+	sys_yield();
+	wake_up(e);
 }
 
 /* Expire timers, end the quantum, start a new budget. */
@@ -160,6 +184,9 @@ poll(struct engine *e)
 	e->ctl->stats.polls++;
 	e->deadline = intr_timers(e->intr, e->v->vcpu_id, now, &kick);
 	kick_vcpus(e, kick);
+	if (unlikely(e->pauses >= PAUSES_BEFORE_YIELD))
+		give_way(e);
+	e->pauses = 0;
 	e->budget = e->budget_mark = POLL_INSNS;
 	if (now < e->run_end_ns)
 		return;
@@ -335,6 +362,9 @@ take_events(struct engine *e)
 	struct vcpu *v = e->v;
 	const uint32_t pending = intr_pending(e->intr, v->vcpu_id);
 
+	if (several_vcpus(e))
+		kick_vcpus(e, intr_owed(e->intr));	/* by what was taken before this look */
+
 	if (pending & INTR_INIT) {
 		take_init(e);
 		return true;
@@ -364,6 +394,7 @@ take_attention(struct engine *e)
 {
 	const uint32_t bits = __atomic_exchange_n(&e->ctl->attention, 0, __ATOMIC_SEQ_CST);
 
+	watch_obey(e);
 	if (bits & ATTN_FLUSH)
 		engine_flush(e);
 	if (bits & ATTN_KICK) {
@@ -384,7 +415,7 @@ halt(struct engine *e)
 	uint64_t now, until;
 
 	c->exit.interruptible = v->activity == ACT_HALTED && (v->eflags & FL_IF) != 0;
-	if (v->activity == ACT_HALTED && !c->exit.interruptible)
+	if (v->activity == ACT_HALTED && !c->exit.interruptible && !several_vcpus(e))	/* others could send NMI or INIT */
 		leave(e, EXIT_HLT);
 	poll(e);
 	until = e->deadline < e->run_end_ns ? e->deadline : e->run_end_ns;
@@ -393,10 +424,10 @@ halt(struct engine *e)
 		if (e->intr->clock.mode == CLOCK_COUNTED) {
 			clock_advance(e->intr, until - now);
 		} else {
-			__atomic_store_n(&c->halted, 1, __ATOMIC_SEQ_CST);
+			fall_asleep(e);
 			if (__atomic_load_n(&c->attention, __ATOMIC_SEQ_CST) == 0)
 				sys_futex_wait(&c->attention, 0, until - now);
-			__atomic_store_n(&c->halted, 0, __ATOMIC_SEQ_CST);
+			wake_up(e);
 		}
 		const uint64_t after = clock_now(e->intr);
 
@@ -570,6 +601,7 @@ engine_run(void *arena, uint32_t quantum_us)
 	uint32_t kind;
 
 	__atomic_store_n(&c->running, 1, __ATOMIC_SEQ_CST);
+	watch_obey(e);
 	replay_collect(e);
 	engine_state_loaded(e);
 	fpu_enter(e);

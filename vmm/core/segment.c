@@ -53,15 +53,13 @@ descriptor_accessed(struct engine *e, struct descriptor *d)
 	if (d->hi & SEG_A << 8)
 		return;
 	d->hi |= SEG_A << 8;
-	sys_write(e, d->linear + 5, 1, d->hi >> 8 & 0xff);
+	sys_update8(e, d->linear + 5, 0, SEG_A);
 }
 
-void
+bool
 descriptor_set_busy(struct engine *e, uint32_t linear, bool busy)
 {
-	const uint32_t access = sys_read(e, linear + 5, 1);
-
-	sys_write(e, linear + 5, 1, busy ? access | SYS_BUSY : access & ~SYS_BUSY);
+	return (sys_update8(e, linear + 5, busy ? 0 : SYS_BUSY, busy ? SYS_BUSY : 0) & SYS_BUSY) != 0;
 }
 
 void

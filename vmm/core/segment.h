@@ -152,8 +152,8 @@ void descriptor_get(struct engine *e, uint32_t selector, struct descriptor *d, u
 NORETURN void raise_selector(struct engine *e, uint32_t vector, uint32_t selector, uint32_t ext);
 /* Set the accessed bit in memory.  May raise #PF. */
 void descriptor_accessed(struct engine *e, struct descriptor *d);
-/* Write the busy bit of a TSS descriptor. */
-void descriptor_set_busy(struct engine *e, uint32_t linear, bool busy);
+/* Write the busy bit of a TSS descriptor.  True when it was set before. */
+bool descriptor_set_busy(struct engine *e, uint32_t linear, bool busy);
 
 /* Hidden parts. */
 void segment_fill(struct segment *s, uint32_t selector, const struct descriptor *d);

@@ -22,7 +22,8 @@
  *
  * Page-table pages are traced (PG_TRACED), so that stores to them bump the stamp.  After the
  * bump the flag may be cleared: it is set again when the leaf is next compared.  With several
- * vCPUs the stamps are not relied on: another one's micro TLB may hold the page writable.
+ * vCPUs nothing is traced and every leaf is compared: another one's micro TLB may hold the page
+ * writable, and asking the others to give that up costs more than a comparison.
  *
  * No allocation, no globals, no I/O.  Source: Intel SDM 3A, 4.10 "Caching Translation
  * Information".
@@ -188,11 +189,11 @@ space_select(struct engine *e)
 
 /* ---- comparing a leaf with the guest's tables ---- */
 
-/* Stores to this page table must be seen from now on. */
+/* Stores to this page table must be seen from now on.  With several vCPUs the comparison sees them. */
 static void
 trace_table(struct engine *e, struct table_use use)
 {
-	if (use.ppn == NO_PPN || (__atomic_load_n(&e->page_flags[use.ppn], __ATOMIC_RELAXED) & PG_TRACED))
+	if (e->m->vcpus > 1 || use.ppn == NO_PPN || (__atomic_load_n(&e->page_flags[use.ppn], __ATOMIC_RELAXED) & PG_TRACED))
 		return;
 	__atomic_fetch_or(&e->page_flags[use.ppn], PG_TRACED, __ATOMIC_SEQ_CST);
 	tlb_flush_writes(e, use.ppn);

@@ -50,12 +50,13 @@ slow_insn i_mov_to_cr, i_mov_to_dr;	/* E */
 slow_insn i_smsw;		/* F */
 slow_insn i_lmsw, i_clts, i_invlpg;	/* E */
 slow_insn i_hlt;		/* E: sets v->activity */
-slow_insn i_wbinvd, i_invd;	/* F */
+slow_insn i_wbinvd, i_invd;	/* E: serialising */
+slow_insn i_pause;		/* F: only with several vCPUs, else a NOP */
 slow_insn i_ud, i_gp;		/* J: #UD, #GP(0) */
 
 /* msr.c */
-slow_insn i_rdmsr, i_rdtsc, i_rdpmc, i_cpuid;	/* F */
-slow_insn i_wrmsr;		/* E */
+slow_insn i_rdmsr, i_rdtsc, i_rdpmc;	/* F */
+slow_insn i_wrmsr, i_cpuid;	/* E: serialising */
 
 /* ioport.c */
 slow_insn i_in_imm, i_out_imm;	/* F: imm the port, imm2 the size in bytes */

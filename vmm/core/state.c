@@ -174,6 +174,10 @@ engine_init(void *arena, uint64_t arena_bytes, const struct engine_map *map, con
 		return -ERR_ARENA_FULL;
 	if ((uintptr_t)map->vcpu % 16)	/* SSE operands in v->fx */
 		return -ERR_BAD_STATE;
+#ifndef __x86_64__
+	if (m->vcpus > 1)	/* guest loads and stores are the host's, and the guest counts on their order */
+		return -ERR_MEMORY_ORDER;
+#endif
 	if (m->version != RF_MACHINE_VERSION || m->ram_pages * PAGE_SIZE > map->ram_bytes ||
 	    m->dev_pages * PAGE_SIZE > map->dev_bytes || m->slot_count > RF_SLOTS ||
 	    m->pmap + m->ram_pages * sizeof(uint64_t) > map->pages_bytes)
@@ -181,6 +185,7 @@ engine_init(void *arena, uint64_t arena_bytes, const struct engine_map *map, con
 	map_machine(e, map);
 	e->model = *model;
 	divide_arena(e, arena_bytes);
+	e->one_stamp = 1;
 	for (i = 0; i < TLB_ENTRIES; i++)
 		e->tlb_off[i].rtag = e->tlb_off[i].wtag = e->tlb_off[i].xtag = TLB_NONE;
 	e->tlb_used = TLB_NOTED + 1;	/* a zeroed entry is not an empty one: clear them all */
@@ -240,6 +245,7 @@ vcpu_init_signal(struct vcpu *v, const struct cpuid_leaf *leaves)
 	v->msr_pat = old.msr_pat;
 	v->msr_tsc_offset = old.msr_tsc_offset;
 	v->msr_apic_base = old.msr_apic_base;
+	v->a20_mask = old.a20_mask;	/* a pin, which INIT does not touch */
 	v->cr0 = (old.cr0 & (CR0_CD | CR0_NW)) | CR0_ET;
 }
 
@@ -251,6 +257,16 @@ control_kick(struct control *ctl, uint32_t bits)
 	__atomic_fetch_or(&ctl->attention, bits, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&ctl->halted, __ATOMIC_SEQ_CST))
 		sys_futex_wake(&ctl->attention, 1);
+}
+
+void
+machine_bump(struct machine *m, uint64_t first_ppn, uint64_t count)
+{
+	uint32_t *stamps = (uint32_t *)(void *)((uint8_t *)m + m->stamps);
+	uint64_t i;
+
+	for (i = 0; i < count && first_ppn + i < m->ram_pages; i++)
+		__atomic_fetch_add(&stamps[first_ppn + i], 1, __ATOMIC_SEQ_CST);
 }
 
 int

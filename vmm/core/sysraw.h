@@ -22,6 +22,7 @@
 #else
 enum sys_number {
 	SYS_write = 1, SYS_close = 3, SYS_mmap = 9, SYS_mprotect = 10, SYS_munmap = 11, SYS_rt_sigaction = 13, SYS_rt_sigprocmask = 14,
+	SYS_sched_yield = 24,
 	SYS_sigaltstack = 131, SYS_modify_ldt = 154, SYS_prctl = 157, SYS_arch_prctl = 158, SYS_futex = 202,
 	SYS_timer_create = 222, SYS_timer_settime = 223, SYS_clock_gettime = 228, SYS_exit_group = 231,
 	SYS_pidfd_send_signal = 424,
@@ -106,6 +107,13 @@ static inline int64_t
 sys_futex_wake(uint32_t *word, uint32_t count)
 {
 	return sys_call3(SYS_futex, (uint64_t)(uintptr_t)word, SYS_FUTEX_WAKE, count);
+}
+
+/* Let another thread have this host CPU, if one waits for it. */
+static inline void
+sys_yield(void)
+{
+	sys_call3(SYS_sched_yield, 0, 0, 0);
 }
 
 static inline int64_t

@@ -230,6 +230,15 @@ i_hlt(struct engine *e, const struct op *op)
 	e->v->activity = ACT_HALTED;
 }
 
+/* Whoever spins waits for another vCPU, which may be waiting for our host CPU. */
+void
+i_pause(struct engine *e, const struct op *op)
+{
+	(void)op;
+	if (++e->pauses == PAUSES_BEFORE_YIELD)
+		poll_soon(e);
+}
+
 /* No cache is modelled: there is nothing to write back or to lose. */
 void
 i_wbinvd(struct engine *e, const struct op *op)

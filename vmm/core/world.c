@@ -7,8 +7,8 @@
  * WORLD_RUN the exit in the control page.  Invariants:
  *
  *   W1  it touches the shared mappings only while it has the turn (but for control.attention);
- *   W2  after set-up it makes no system call but futex, clock_gettime and exit_group, so that a
- *       filter may refuse all others;
+ *   W2  after set-up it makes no system call but futex, clock_gettime, sched_yield and exit_group,
+ *       so that a filter may refuse all others;
  *   W3  it ends with the VMX (PR_SET_PDEATHSIG, set before it began) or by control.shutdown.
  *
  * Source: System V ABI, AMD64 supplement, 3.4.1 "Initial Stack and Register State".

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import mmap
+import platform
 from typing import Any
 
 from ringfence.errors import EngineFailed, HostRefused
 from vmm._core import ffi, lib
 from vmm.engines.contract import EngineMap
 
+# Guest loads and stores are the host's own, so several vCPUs need a host that keeps an x86's order of them.
+ORDERED_HOSTS = frozenset({"x86_64", "amd64", "AMD64"})
 ARENA_BYTES = 64 << 20  # decoded blocks and shadow page tables; only what is used is ever backed by memory
 
 
@@ -18,6 +21,8 @@ class Interp:
     name = "interp"
 
     def __init__(self, where: EngineMap, vcpu: int, model: Any) -> None:
+        if len(where.vcpus) > 1 and platform.machine() not in ORDERED_HOSTS:
+            raise HostRefused(f"{len(where.vcpus)} virtual CPUs: expected 1 on a {platform.machine()} host")
         try:
             self._mapping = mmap.mmap(-1, ARENA_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except OSError as error:
@@ -39,7 +44,8 @@ class Interp:
             raise EngineFailed(f"the interpreter refused its arena or maps: reason {-status}")
 
     def run(self, quantum_us: int) -> int:
-        return int(lib.engine_run(self._arena, quantum_us))
+        kind: int = lib.engine_run(self._arena, quantum_us)
+        return kind
 
     def kick(self, bits: int) -> None:
         lib.control_kick(self._control, bits)

@@ -471,3 +471,21 @@ def test_moving_the_page_keeps_the_state(board: Board) -> None:
     board.apic_base[0] = 0xFED00900
     lib.intr_set_apic_base(board.page, 0, board.apic_base[0])
     assert board.read(0xFED00000 + SVR) == 0x1FF
+
+
+def test_what_an_acknowledgement_brings_another_vcpu_is_owed_to_it(board: Board) -> None:
+    """The 8254's next late tick is let through by the acknowledgement of the one before, and goes to an idle vCPU."""
+    for cpu in range(4):
+        board.apic_write(SVR, 0x3FF, cpu)  # no focus processor
+    board.route(2, LOGICAL | LOWEST | 0x30, destination=0x03)
+    board.outb(0x43, 0x34)
+    board.outb(0x40, 100, 0)
+    board.ticks(350)
+    board.timers(0)
+    first = next(cpu for cpu in range(4) if board.pending(cpu) & EXT)
+    assert lib.intr_owed(board.page) == 0
+    assert board.ack(first) == 0x30
+    other = 1 - first
+    assert board.pending(other) & EXT
+    assert lib.intr_owed(board.page) == 1 << other
+    assert lib.intr_owed(board.page) == 0

@@ -1,0 +1,71 @@
+"""How fast devices answer a guest, beside the emulators: `devices` reads registers, sends characters, reads a disc.
+
+Ours are Python, each access an exit of the engine; the emulators' are C, called by the code that they translate. Every
+character must arrive in the file at the far end of COM2, and the guest checks what it reads. Bochs is left out: its
+UART sends no faster than its line, and the rest is over before the host's clock, which has to time it, could tell.
+"""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+from pathlib import Path
+
+from bench.kernel import Guest, measure_guest
+from bench.peers import Attached, Bochs, GuestPeer
+from bench.plan import Plan
+from bench.rows import Better
+from bench.transcript import RunFailed, Transcript
+
+SECTOR_BYTES = 2048
+DISC_SECTORS = 8192
+COMMAND_BYTES = 64 << 10
+ACCESSES_PER_COMMAND = 100  # guests/devices reads the disc once for so many accesses of the other kinds
+
+CDROM = "cdrom_dma"
+UNITS = {CDROM: "MB/s", "uart_send": "characters/s"}
+SCALE = {CDROM: 1e-6}
+PER_REPEAT = {CDROM: COMMAND_BYTES / ACCESSES_PER_COMMAND}
+
+
+def make_disc(path: Path) -> None:
+    """A CD image each of whose sectors holds its own number, over and over."""
+    words = SECTOR_BYTES // 4
+    path.write_bytes(b"".join(struct.pack("<I", sector) * words for sector in range(DISC_SECTORS)))
+
+
+def printed(fields: tuple[str, ...]) -> float:
+    """Operations a second of "name operations ns", or megabytes."""
+    name, operations, ns = fields
+    return SCALE.get(name, 1) * int(operations) * 1e9 / int(ns)
+
+
+def from_host_ns(name: str, ns: float) -> float:
+    return SCALE.get(name, 1) * PER_REPEAT.get(name, 1) * 1e9 / ns
+
+
+def sent(count: int) -> bytes:
+    """What the guest sends through COM2."""
+    return bytes(range(256)) * (count // 256) + bytes(range(count % 256))
+
+
+def attached_guest(attached: Attached) -> Guest:
+    def run(guest: Guest, peer: GuestPeer, count: int) -> Transcript:
+        attached.serial2.write_bytes(b"")
+        transcript = peer.run(guest.name, f"count={count} cdrom", attached)
+        arrived = attached.serial2.read_bytes()
+        if arrived != sent(count):
+            raise RunFailed(f"of {count} characters sent to COM2, not all arrived, or others: {len(arrived)} came")
+        return transcript
+
+    return Guest(
+        "devices", "DEVICE", lambda name: UNITS.get(name, "exits/s"), Better.HIGH, 1, printed, from_host_ns, run=run,
+        not_beside=frozenset({Bochs.name}),
+    )  # fmt: skip
+
+
+def measure(plan: Plan) -> None:
+    with tempfile.TemporaryDirectory(prefix="ringfence-bench-") as name:
+        attached = Attached(Path(name, "disc.iso"), Path(name, "com2"))
+        make_disc(attached.disc)
+        measure_guest(plan, attached_guest(attached), plan.effort.device_count)
