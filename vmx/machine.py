@@ -240,6 +240,8 @@ class Machine:
 
     def restored(self) -> None:
         """State and memory are those of a machine that was suspended."""
+        page = self.interrupts.state
+        page.lock = page.owed_kicks = 0  # nobody is in the middle of anything, and all are kicked
         for vcpu in self.vcpus:
             vcpu.kick(Attention.FLUSH)
         self.board.sync()

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from ringfence.errors import BadInput, HostRefused, RingfenceError
+from vmm.layout_spec import VcpuState
 from vmm.state import check
+from vmm.vcpu import Activity
 from vmx.machine import Machine
 from vmx.stop import StopKind, StopReason
 from vmx.vmss import PAGE, Container, Group, Tag, pack, read_container
@@ -225,6 +227,7 @@ def restore(machine: Machine, saved: Saved, progress: Progress = lambda done, to
             raise BadInput(saved.where, name, f"{value} as this machine has", f"{saved.facts.get(name)}")
     state = saved.tag("state")
     check(saved.where, state, len(state), machine.state.sections)
+    check_vcpus(saved.where, state, machine)
     memory = machine.memory
     device_memory = inflate(saved, "deviceMemory", memory.dev.size)
     dirty = inflate(saved, "deviceDirty", len(memory.dirty))
@@ -238,6 +241,16 @@ def restore(machine: Machine, saved: Saved, progress: Progress = lambda done, to
     machine.restored()
     memory.dev.bytes[:] = device_memory  # after the map has been drawn, which clears what it gives to firmware's shadow
     memory.dirty[:] = list(dirty)
+
+
+def check_vcpus(where: str, state: bytes, machine: Machine) -> None:
+    """What a vCPU does is one of few things. Raises BadInput."""
+    for vcpu in machine.vcpus:
+        name = f"vcpu{vcpu.number}"
+        found = VcpuState.from_buffer_copy(state, machine.state.offsets[name]).activity
+        if found not in set(Activity):
+            known = ", ".join(str(int(kind)) for kind in Activity)
+            raise BadInput(where, f"activity of {name}", f"one of {known}", f"{found}")
 
 
 def inflate(saved: Saved, name: str, size: int) -> bytes:

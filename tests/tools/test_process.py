@@ -96,8 +96,9 @@ def test_a_signal_ends_it_with_nothing_left(tmp_path: Path, number: signal.Signa
     assert not (tmp_path / "socket").exists()
 
 
-def test_an_interrupt_is_status_130(tmp_path: Path) -> None:
-    with running(tmp_path) as child:
+@pytest.mark.parametrize("vcpus", ["1", "4"])
+def test_an_interrupt_is_status_130(tmp_path: Path, vcpus: str) -> None:
+    with running(tmp_path, "--vcpus", vcpus) as child:
         child.send_signal(signal.SIGINT)
         assert child.wait(timeout=20) == 130
     assert not (tmp_path / "socket").exists()

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
+import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.tools.command import ringfence_here
 from tests.vmx.programs import assemble, elf
 
 RINGFENCE = [sys.executable, "-m", "tools.ringfence"]
@@ -92,7 +96,31 @@ BAD = {
     "abbreviation": (["run", "hello", "--ti", "5"], "--ti"),
     "firmware": (["run", "--bios", "/etc/passwd"], "64 KiB"),
     "nothing": (["run"], "TARGET"),
-    "both": (["run", "hello", "--bios", "/etc/passwd"], "TARGET"),
+    "both": (["run", "hello", "--bios", "/etc/passwd"], "expected one of TARGET, --kernel and --bios"),
+    "program and kernel": (["run", "hello", "--kernel", "x"], "found TARGET and --kernel"),
+    "initrd alone": (["run", "hello", "--initrd", "/etc/passwd"], "--initrd: expected with --kernel only"),
+    "nobody to tell": (["run", "--cdrom", "x.iso", "--append", "quiet"], "--append: expected with a TARGET"),
+    "missing kernel": (["run", "--kernel", "/nonexistent/vmlinuz"], "expected a file with a kernel"),
+    "truncated kernel": (["run", "--kernel", "{short}"], "setup header: expected at least"),
+    "no kernel": (["run", "--kernel", "{zeros}"], "magic: expected a bzImage"),
+    "truncated firmware": (["run", "--bios", "{short}"], "a multiple of 64 KiB"),
+    "missing disc": (["run", "--bios", "{zeros}", "--cdrom", "/nonexistent/x.iso"], "--cdrom: /nonexistent/x.iso"),
+    "empty disc": (["run", "hello", "--cdrom", "/dev/null"], "--cdrom: /dev/null: cannot open CD image"),
+    "missing disk": (["run", "hello", "--disk", "/nonexistent/x.img"], "--disk: /nonexistent/x.img"),
+    "odd disk": (["run", "hello", "--disk", "{short}"], "a multiple of 512 bytes"),
+    "one disk twice": (["run", "hello", "--disk", "{big}", "--disk", "{big}"], "another machine has it open"),
+    "three disks": (["run", "hello", *["--disk", "{big}"] * 3], "--disk: expected at most 2, found 3"),
+    "no processor": (["run", "hello", "--vcpus", "0"], "--vcpus 0: expected 1 to 4"),
+    "five processors": (["run", "hello", "--vcpus", "5"], "--vcpus 5: expected 1 to 4"),
+    "processors in words": (["run", "hello", "--vcpus", "two"], "expected a number of processors, found 'two'"),
+    "several under gdb": (["debug", "hello", "--vcpus", "2"], "--vcpus 2: expected 1 under the debugger"),
+    "terminal twice": (["run", "hello", "--serial2", "stdio"], "stdio: expected it on one serial port only"),
+    "second serial": (["run", "hello", "--serial2", "tcp:nowhere"], "--serial2 tcp:nowhere: expected tcp:HOST:PORT"),
+    "printer": (["run", "hello", "--parallel", "stdio"], "--parallel stdio: expected"),
+    "printer's file": (["run", "hello", "--parallel", "file:/nonexistent/x"], "/nonexistent/x"),
+    "screen": (["run", "hello", "--vnc", "everywhere"], "expected PORT, HOST:PORT or unix:PATH"),
+    "open screen": (["run", "hello", "--vnc", "0.0.0.0:0"], "expected a password"),
+    "background": (["run", "hello", "--detached"], "--detached: expected with a .vmx file only"),
 }
 
 
@@ -100,7 +128,9 @@ BAD = {
 def test_bad_input_is_one_line_and_status_2(case: str, tmp_path: Path) -> None:
     arguments, message = BAD[case]
     os.mkfifo(tmp_path / "fifo")
-    done = ringfence(*(word.replace("{fifo}", str(tmp_path / "fifo")) for word in arguments))
+    for name, length in (("short", 600), ("zeros", 0x10000), ("big", 1 << 20)):
+        (tmp_path / name).write_bytes(bytes(length))
+    done = ringfence_here(*(re.sub(r"{(\w+)}", lambda name: str(tmp_path / name[1]), word) for word in arguments))
     assert done.returncode == 2
     assert done.stderr.startswith("ringfence: ")
     assert done.stderr.count("\n") == 1
@@ -154,13 +184,16 @@ def test_a_closed_pipe_ends_the_run_quietly() -> None:
 
 @pytest.mark.skipif(not SEABIOS.exists(), reason="needs the package seabios")
 def test_seabios_prints_its_banner_on_the_debug_port() -> None:
-    done = ringfence("run", "--bios", str(SEABIOS), "--timeout", "30", "--serial", "none")
-    assert "SeaBIOS (version" in done.stderr
+    command = [*RINGFENCE, "run", "--bios", str(SEABIOS), "--timeout", "60", "--serial", "none"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr is not None
+        try:
+            assert any("SeaBIOS (version" in line for line in child.stderr)
+        finally:
+            child.terminate()
 
 
 def test_ctrl_a_x_leaves_and_the_terminal_is_as_before(tmp_path: Path) -> None:
-    import termios
-
     path = program(tmp_path, "mov $0x3f8, %dx\nmov $'!', %al\nout %al, (%dx)\n1: jmp 1b")
     master, slave = pty.openpty()
     before = termios.tcgetattr(slave)
@@ -180,6 +213,31 @@ def test_ctrl_a_x_leaves_and_the_terminal_is_as_before(tmp_path: Path) -> None:
     os.close(slave)
 
 
+@pytest.mark.parametrize("way", ["SIGTERM", "SIGHUP", "triple fault", "halt"])
+def test_the_terminal_is_as_before_however_a_run_ends(tmp_path: Path, way: str) -> None:
+    end = "ud2" if way == "triple fault" else "cli\nhlt"
+    wait = "2: mov $0x3fd, %dx\nin (%dx), %al\ntest $1, %al\njz 2b\n"
+    listen = "mov $0x3fc, %dx\nmov $3, %al\nout %al, (%dx)\n"
+    say = "mov $0x3f8, %dx\nmov $'!', %al\nout %al, (%dx)\n"
+    path = program(tmp_path, listen + say + wait + end)
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    child = subprocess.Popen(
+        [*RINGFENCE, "run", path, "--vcpus", "2"], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        preexec_fn=lambda: take_terminal(slave),  # noqa: PLW1509
+    )  # fmt: skip
+    assert read_until(master, b"!")
+    assert termios.tcgetattr(slave) != before, "raw while it runs"
+    if way.startswith("SIG"):
+        child.send_signal(signal.Signals[way])
+    else:
+        os.write(master, b"x")
+    assert child.wait(timeout=60) == {"triple fault": 3, "halt": 0}.get(way, -getattr(signal, way, 0))
+    assert termios.tcgetattr(slave) == before
+    os.close(master)
+    os.close(slave)
+
+
 def read_until(fd: int, text: bytes, seconds: float = 20) -> bool:
     seen = b""
     deadline = time.monotonic() + seconds
@@ -192,6 +250,5 @@ def read_until(fd: int, text: bytes, seconds: float = 20) -> bool:
 def take_terminal(fd: int) -> None:
     """In the child: make the pseudo-terminal the controlling one."""
     import fcntl
-    import termios
 
     fcntl.ioctl(fd, termios.TIOCSCTTY, 0)

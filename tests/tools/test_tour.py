@@ -14,7 +14,8 @@ from tests.tools.test_demonstration import demonstration
 from tests.vmx.programs import assemble
 
 README = Path(__file__).resolve().parents[2] / "README.md"
-BLOCKS = re.findall(r"^```\n(.*?)^```$", README.read_text(encoding="utf-8"), re.M | re.S)
+FENCED = re.findall(r"^```(\w*)\n(.*?)^```$", README.read_text(encoding="utf-8"), re.M | re.S)
+BLOCKS = [text for language, text in FENCED if not language]  # those marked as text were captured elsewhere
 COMMANDS = {block.splitlines()[0].removeprefix("$ "): block for block in BLOCKS if block.startswith("$ ringfence run ")}
 MINIOS = next(block for block in BLOCKS if "minios>" in block)
 BROKEN = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.vmx.machines import machine, run
+from vmx import runner
 from vmx.machine import Machine
 from vmx.machine_config import MachineConfig
 from vmx.stop import StopKind, StopReason
@@ -77,6 +79,17 @@ def test_firmware_that_was_suspended_while_it_copied_itself_finds_what_it_had_wr
         config_write(other, PAM0, RAM)
         assert other.memory.read(0xF1000, 6) == b"copied"
         assert other.memory.read(0xF2000, 6) == bytes(6), "the page that was not copied is RAM's own"
+
+
+@pytest.mark.parametrize("field", ["owed_kicks", "lock", "vcpus", "events", "sampled"])
+def test_a_state_from_elsewhere_cannot_name_vcpus_that_are_not_there(made: Machine, field: str) -> None:
+    """Whoever makes the checksum right may write anything into a state file: the machine may go wrong, not we."""
+    place = getattr(type(made.interrupts.state), field)
+    ctypes.memset(ctypes.addressof(made.interrupts.state) + place.offset, 0x7F, place.size)
+    made.restored()
+    made.limit_time(0.1)
+    made.start()
+    assert runner.run(made).kind in set(StopKind)
 
 
 def hours(config: MachineConfig) -> int:

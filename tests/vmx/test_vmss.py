@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,12 @@ import pytest
 from ringfence.errors import BadInput
 from tests.vmx.machines import LIMIT_S, machine
 from tests.vmx.programs import assemble
+from vmm.layout_spec import VcpuState
 from vmx import runner
 from vmx.loader import load_program
 from vmx.machine_config import MachineConfig
 from vmx.stop import StopKind
-from vmx.suspend import suspend_soon
+from vmx.suspend import open_saved, restore, suspend_soon
 from vmx.vmss import PAGE, Container, Group, Tag, pack, read_container
 
 CONFIG = MachineConfig(memory_mib=8, vcpus=2)
@@ -158,3 +161,22 @@ def test_no_damage_to_the_tags_is_anything_but_bad_input(saved: Path, tmp_path: 
                 read_container(fd, str(path))
         finally:
             os.close(fd)
+
+
+def test_a_vcpu_that_does_what_no_vcpu_does_is_refused(saved: Path, tmp_path: Path) -> None:
+    """The checksum made right: a file from elsewhere, not a damaged one."""
+    data = bytearray(saved.read_bytes())
+    container, fd = read(saved)
+    os.close(fd)
+    with machine(CONFIG) as made:
+        place = made.state.offsets["vcpu1"] + VcpuState.activity.offset
+    state = container.value("", "Ringfence", "state")
+    at = data.index(state) + place
+    data[at : at + 4] = (77).to_bytes(4, "little")
+    data[4:8] = zlib.crc32(data[12 : container.large_offset]).to_bytes(4, "little")
+    (tmp_path / "odd.vmss").write_bytes(data)
+    odd = open_saved(tmp_path / "odd.vmss")
+    same = replace(CONFIG, uuid=bytes.fromhex(odd.facts["uuid"]))
+    with machine(same) as made, pytest.raises(BadInput, match=r"activity of vcpu1: expected one of .*found 77"):
+        restore(made, odd)
+    odd.close()
