@@ -27,7 +27,7 @@ EXIT_STATUSES = (
 )
 
 VMX_SUFFIX = ".vmx"
-BESIDE_VMX = frozenset({"target", "action", "detached", "in_background", "no_reboot", "timeout", "stats"})
+BESIDE_VMX = frozenset({"target", "action", "detached", "in_background", "no_reboot", "timeout", "stats", "screen"})
 SERIAL_WORDS = "stdio, file:PATH, pty, unix:PATH, unix-client:PATH, tcp:HOST:PORT, tcp-client:HOST:PORT, none"
 
 # Options whose value may begin with a dash, which argparse would take for another option.

@@ -24,7 +24,7 @@ from vmx.machine_config import DriveKind, DriveSpec, MachineConfig, PortSpec
 from vmx.plug import plug_in
 from vmx.program import LinuxProgram, Program, ToyProgram
 from vmx.rfb import RfbServer
-from vmx.screen import GRAPHICS_MODE, LiveScreen, plain_text
+from vmx.screen import last_screen, live_screen
 from vmx.stats import stats_text
 from vmx.stop import STATUS_TIMEOUT, StopKind, StopReason
 from vmx.trace import TraceWriter, parse_kinds
@@ -181,17 +181,9 @@ def watching(machine: Machine, options: Options) -> Iterator[runner.AfterExit | 
             server.start()
             watchers.callback(server.close)
             say(f"VNC on {server.address}")
-        if options.screen and options.serial != "stdio" and sys.stdout.isatty():
-            live = LiveScreen(machine.board.picture(), machine.lock, sys.stdout)
-            live.start()
-            watchers.callback(live.close)
+        if options.screen and options.serial != "stdio":
+            watchers.enter_context(live_screen(machine.board.picture(), machine.lock, sys.stdout))
         yield None if tracer is None else lambda machine: tracer.drain(machine.vcpu)
-
-
-def last_screen(machine: Machine) -> str:
-    """The characters on the screen, without trailing blanks."""
-    screen = machine.board.picture().text()
-    return GRAPHICS_MODE if screen is None else plain_text(screen)
 
 
 def run_machine(machine: Machine, options: Options) -> tuple[float, StopReason]:
@@ -209,7 +201,7 @@ def after_run(machine: Machine, stop: StopReason, options: Options, seconds: flo
     """What is printed on stderr when a run has ended."""
     parts = []
     if options.screen:
-        parts.append(last_screen(machine))
+        parts.append(last_screen(machine.board.picture()))
     if stop.kind is StopKind.TIMED_OUT:
         parts.append(f"ringfence: timed out after {options.timeout:g} s of host time")
     elif stop.kind in ANNOUNCED:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import groupby
 from typing import Protocol, TextIO
@@ -41,7 +42,7 @@ CGA_COLOURS: list[Rgb] = [
 COLOUR_SYSTEMS = {
     "standard": ColorSystem.STANDARD, "256": ColorSystem.EIGHT_BIT, "truecolor": ColorSystem.TRUECOLOR,
 }  # fmt: skip
-GRAPHICS_MODE = "The guest is in a graphics mode, which a terminal cannot show: take a screenshot or use a VNC client."
+NO_TEXT = "The screen is in no text mode, so a terminal cannot show it: take a screenshot or use a VNC client."
 
 
 class Memory(Protocol):
@@ -117,6 +118,25 @@ def plain_screen(memory: Memory) -> str:
     return plain_text(MemoryText(memory).text())
 
 
+def last_screen(source: TextSource) -> str:
+    """The characters on the screen when a run has ended, without trailing blanks."""
+    screen = source.text()
+    return NO_TEXT if screen is None else plain_text(screen)
+
+
+@contextmanager
+def live_screen(source: TextSource, lock: threading.Lock, stream: TextIO) -> Iterator[None]:
+    """The screen on a terminal; nothing where `stream` is none."""
+    live = LiveScreen(source, lock, stream) if stream.isatty() else None
+    if live is not None:
+        live.start()
+    try:
+        yield
+    finally:
+        if live is not None:
+            live.close()
+
+
 class LiveScreen:
     """The screen on a terminal until `close`, which leaves the terminal as it was. A thread of its own draws."""
 
@@ -161,7 +181,7 @@ class LiveScreen:
         size = columns or COLUMNS, rows or ROWS
         if size != self._size:
             self._size, self._fresh = size, True
-        lines = [GRAPHICS_MODE[:columns]] if screen is None else self._lines(screen, *size)
+        lines = [NO_TEXT[:columns]] if screen is None else self._lines(screen, *size)
         self._terminal.write("".join(self._changed(lines)))
 
     def _forget(self) -> None:

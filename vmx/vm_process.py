@@ -7,6 +7,7 @@ was suspended goes on where it was; its file of saved state is removed once it r
 from __future__ import annotations
 
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from vmx.plug import plug_in
 from vmx.power_on_log import log_power_on
 from vmx.registry import Registry
 from vmx.running import RunningMachine
+from vmx.screen import last_screen, live_screen
 from vmx.stats import stats_text
 from vmx.stop import STATUS_TIMEOUT, StopKind, StopReason
 from vmx.suspend import open_saved, restore
@@ -45,6 +47,7 @@ class VmxOptions(Protocol):
     no_reboot: bool
     timeout: float | None
     stats: bool
+    screen: bool
 
 
 class FirmwareLog:
@@ -181,12 +184,16 @@ def run_to_end(machine: Machine, running: RunningMachine, options: VmxOptions, l
     if options.timeout is not None:
         machine.limit_time(options.timeout)
     started = time.monotonic()
-    machine.start()
-    log.write("POWERON: the machine runs")
-    try:
+    on_terminal = any(port is not None and port.kind is PortKind.STDIO for port in machine.config.serials)
+    with ExitStack() as watchers:
+        watchers.callback(running.ended)
+        if options.screen and not on_terminal:
+            watchers.enter_context(live_screen(machine.board.picture(), machine.lock, sys.stdout))
+        machine.start()
+        log.write("POWERON: the machine runs")
         stop = runner.run(machine)
-    finally:
-        running.ended()
+    if options.screen:
+        say(last_screen(machine.board.picture()))
     for line in ending(machine, stop):
         log.write(line)
         if stop.kind in ABNORMAL:

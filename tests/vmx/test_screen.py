@@ -18,7 +18,7 @@ import pytest
 
 from tests.vmx.rfb_peer import WAIT_S
 from vmx.picture_text import TextScreen
-from vmx.screen import CGA_COLOURS, GRAPHICS_MODE, LiveScreen, plain_text
+from vmx.screen import CGA_COLOURS, NO_TEXT, LiveScreen, plain_text
 from vmx.screen_terminal import ENTER, LEAVE
 
 
@@ -158,7 +158,7 @@ def test_a_graphics_mode_is_said_and_text_comes_back(source: Source, terminal: T
     source.put(5, 0, b"text")
     terminal.until(lambda: "text" in terminal.screen.display[5])
     source.graphics = True
-    terminal.until(lambda: GRAPHICS_MODE[:60] in terminal.screen.display[0])
+    terminal.until(lambda: NO_TEXT[:60] in terminal.screen.display[0])
     assert not terminal.screen.display[5].strip()
     source.graphics = False
     terminal.until(lambda: "text" in terminal.screen.display[5])

@@ -89,9 +89,10 @@ def test_how_a_guest_ends_is_the_status_and_in_the_log(lab: Lab, command: str, s
 
 
 def test_a_time_limit_and_statistics_go_with_a_vmx_file(lab: Lab) -> None:
-    done = lab.shell("run", str(lab.vmx), "--timeout", "0.5", "--stats")
+    done = lab.shell("run", str(lab.vmx), "--timeout", "0.5", "--stats", "--screen")
     assert done.returncode == 124
     assert "ring transitions" in done.stderr and "the time limit passed" in done.stderr
+    assert "The screen is in no text mode" in done.stderr
 
 
 # one at a time
