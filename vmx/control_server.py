@@ -22,9 +22,9 @@ from pathlib import Path
 from ringfence.errors import BadOption, HostRefused
 from vmx.control import QUICK, Request, failure, parse_request, perform
 from vmx.control_spec import CLIENTS_MAX, HALF_LINE_S, LINE_BYTES_MAX, UNSENT_S
+from vmx.dead_socket import remove_dead_socket
 from vmx.log import Log
 from vmx.machine_actions import MachineActions
-from vmx.serial import remove_dead_socket
 
 READ_BYTES = 16 << 10
 BACKLOG = 64

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringfence.errors import BadInput, BadOption, HostRefused
+from vmx.dead_socket import remove_dead_socket
 from vmx.rfb_auth import password_bytes
 from vmx.rfb_frame import Frame, PictureSource
 from vmx.rfb_session import Desktop, InputSink, RfbSession
@@ -360,13 +361,3 @@ def listen(where: Where) -> socket.socket:
 
 def place(where: Where) -> str:
     return str(where.path) if where.path is not None else f"{where.host}:{where.port}"
-
-
-def remove_dead_socket(path: Path) -> None:
-    """A socket that nobody listens on any more, as a killed process leaves it behind."""
-    if not path.is_socket():
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        if probe.connect_ex(str(path)) == errno.ECONNREFUSED:
-            path.unlink()

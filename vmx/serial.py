@@ -17,9 +17,9 @@ from pathlib import Path
 from ringfence.errors import BadOption
 from vmx.serial_backend import QueuedSerial, Receiver, SerialBackend, SerialHost
 from vmx.serial_local import FileSerial, NoSerial, PtySerial, StdioSerial, TtySerial, is_terminal
-from vmx.serial_sockets import Dialler, Listener, remove_dead_socket, tcp_address, unix_address
+from vmx.serial_sockets import Dialler, Listener, tcp_address, unix_address
 
-__all__ = ["SerialBackend", "SerialCable", "open_serial", "remove_dead_socket"]
+__all__ = ["SerialBackend", "SerialCable", "open_serial"]
 
 Announce = Callable[[str], None]
 EXPECTED = (

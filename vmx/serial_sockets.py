@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ringfence.errors import BadOption, HostRefused
+from vmx.dead_socket import remove_dead_socket
 
 ACCEPT_RETRY_S = 0.1
 RETRY_S, RETRY_S_MAX = 0.2, 5.0
@@ -190,13 +191,3 @@ def tcp_address(text: str, said: str) -> Address:
     except (OSError, UnicodeError) as error:
         raise HostRefused(f"{said}: no address for {host}: {getattr(error, 'strerror', None) or error}") from error
     return found[0][0], found[0][4]
-
-
-def remove_dead_socket(path: Path) -> None:
-    """A socket that nobody listens on any more, as a killed process leaves it behind."""
-    if not path.is_socket():
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        if probe.connect_ex(str(path)) == errno.ECONNREFUSED:
-            path.unlink()

@@ -13,8 +13,9 @@ import pytest
 from ringfence.errors import HostRefused
 from tests.vmx.serial_guest import CONNECTED, CTS, Guest, plugged, send, wait_until
 from vmx import output_queue, serial_sockets
+from vmx.dead_socket import remove_dead_socket
 from vmx.output_queue import QUEUE_BYTES, OutputQueue
-from vmx.serial import SerialCable, open_serial, remove_dead_socket
+from vmx.serial import SerialCable, open_serial
 from vmx.serial_backend import QueuedSerial
 
 
