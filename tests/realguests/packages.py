@@ -14,19 +14,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ringfence.errors import RingfenceError
 
 SUITE = "bookworm"
-MIRROR = os.environ.get("RINGFENCE_DEBIAN_MIRROR", "http://deb.debian.org/debian")
+HOST_SOURCES = Path("/etc/apt")
+ARCHIVE = re.compile(r"https?://\S+/debian/?(?=\s|$)")
 KEYRINGS = tuple(
     Path("/usr/share/keyrings") / name for name in ("debian-archive-keyring.gpg", "debian-archive-keyring.pgp")
 )
@@ -98,6 +100,19 @@ def fetch_packages(folder: Path, *, refresh: bool = False) -> Packages:
     return kept
 
 
+def archive(sources: Path = HOST_SOURCES) -> str:
+    """A Debian archive: RINGFENCE_DEBIAN_MIRROR, or the host's own apt's. Raises PackagesUnavailable."""
+    if named := os.environ.get("RINGFENCE_DEBIAN_MIRROR"):
+        return named
+    for path in (sources / "sources.list", *sorted((sources / "sources.list.d").glob("*"))):
+        with suppress(OSError, UnicodeDecodeError):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                found = None if line.lstrip().startswith("#") else ARCHIVE.search(line)
+                if found is not None:
+                    return found[0]
+    raise PackagesUnavailable("no Debian archive in this host's apt sources: name one in RINGFENCE_DEBIAN_MIRROR")
+
+
 def read_index(index: Path) -> Packages | None:
     """The set that is there, or None when anything of it is missing."""
     try:
@@ -131,7 +146,7 @@ class Apt:
         (root / "state" / "status").touch()
         settings = CONFIGURATION.format(root=root) + host_proxies()
         (root / "apt.conf").write_text(settings, encoding="utf-8")
-        source = f"deb [signed-by={keyring}] {MIRROR} {SUITE} main\n"
+        source = f"deb [signed-by={keyring}] {archive()} {SUITE} main\n"
         (root / "etc" / "sources.list").write_text(source, encoding="utf-8")
 
     def run(self, *command: str, cwd: Path | None = None) -> str:

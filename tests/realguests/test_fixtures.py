@@ -10,6 +10,7 @@ import pytest
 
 from tests.realguests import iso
 from tests.realguests.initramfs import everything_needed
+from tests.realguests.packages import PackagesUnavailable, archive
 from tests.realguests.qemu import boots, kernel_options
 from tests.realguests.transcript import Transcript
 
@@ -81,3 +82,19 @@ def test_the_grub_image_boots(medium: str, grub_iso: MakeIso) -> None:
     disk = ("-drive", f"file={image},if=ide,index=0,format=raw,snapshot=on", "-boot", "c")
     transcript = well(boots(*((*cd(image), "-boot", "d") if medium == "CD" else disk)))
     assert "GRUB read its configuration" in transcript.text
+
+
+def test_the_archive_is_the_host_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RINGFENCE_DEBIAN_MIRROR", raising=False)
+    folder = tmp_path / "sources.list.d"
+    folder.mkdir()
+    with pytest.raises(PackagesUnavailable, match="no Debian archive"):
+        archive(tmp_path)
+    (folder / "a.list").write_text("# deb http://old.example/debian stable main\ndeb http://x.example/ubuntu noble main\n")
+    (folder / "b.sources").write_text("Types: deb\nURIs: http://y.example/debian-security\nSuites: z\n")
+    (folder / "c.sources").write_text("Types: deb\nURIs: http://z.example/debian\nSuites: bookworm\n")
+    assert archive(tmp_path) == "http://z.example/debian"
+    (tmp_path / "sources.list").write_text("deb [arch=i386] https://w.example/debian/ bookworm main\n")
+    assert archive(tmp_path) == "https://w.example/debian/"
+    monkeypatch.setenv("RINGFENCE_DEBIAN_MIRROR", "http://mine.example/")
+    assert archive(tmp_path) == "http://mine.example/"
