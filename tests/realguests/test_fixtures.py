@@ -90,7 +90,7 @@ def test_the_archive_is_the_host_s_own(tmp_path: Path, monkeypatch: pytest.Monke
     folder.mkdir()
     with pytest.raises(PackagesUnavailable, match="no Debian archive"):
         archive(tmp_path)
-    (folder / "a.list").write_text("# deb http://old.example/debian stable main\ndeb http://x.example/ubuntu noble main\n")
+    (folder / "a.list").write_text("# deb http://o.example/debian a main\ndeb http://x.example/ubuntu b main\n")
     (folder / "b.sources").write_text("Types: deb\nURIs: http://y.example/debian-security\nSuites: z\n")
     (folder / "c.sources").write_text("Types: deb\nURIs: http://z.example/debian\nSuites: bookworm\n")
     assert archive(tmp_path) == "http://z.example/debian"
