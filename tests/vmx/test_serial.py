@@ -19,6 +19,14 @@ from vmx.serial import SerialCable, open_serial
 from vmx.serial_local import FileSerial, PtySerial, TtySerial
 
 
+def read_all(fd: int, length: int) -> bytes:
+    """So many bytes, however they come."""
+    got = b""
+    while len(got) < length:
+        got += os.read(fd, length - len(got))
+    return got
+
+
 def silent(text: str) -> None:
     """Nobody is told."""
 
@@ -54,7 +62,7 @@ def test_a_pipe_whose_reader_goes_ends_the_run(tmp_path: Path) -> None:
     backend = FileSerial(tmp_path / "pipe")
     with plugged(backend) as guest:
         send(backend, b"heard")
-        assert os.read(reader, 100) == b"heard"
+        assert read_all(reader, 5) == b"heard"
         os.close(reader)
         send(backend, b"unheard")
         assert guest.left and backend.lost is None
@@ -89,8 +97,8 @@ def test_a_pseudo_terminal_goes_both_ways() -> None:
         os.write(fd, b"in")
         guest.wait_for(b"in")
         send(backend, b"out")
-        assert os.read(fd, 100) == b"out"
-        assert guest.lines == CONNECTED
+        assert read_all(fd, 3) == b"out"
+        wait_until(lambda: guest.lines == CONNECTED)
         os.close(fd)
 
 
@@ -114,7 +122,7 @@ def test_a_terminal_of_the_host_goes_both_ways() -> None:
         os.write(master, b"in\r\x03")
         guest.wait_for(b"in\r\x03")
         send(backend, b"out\n")
-        assert os.read(master, 100) == b"out\n"
+        assert read_all(master, 4) == b"out\n"
     assert subprocess.run(["stty", "-a", "-F", path], capture_output=True, check=True).stdout == before
     os.close(master)
     os.close(slave)
