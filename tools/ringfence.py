@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ringfence.errors import BadOption, RingfenceError
+from tools.host import add_host_verb
 from tools.process import complain, die_of, flush_output, open_standard_streams
 from tools.vm import add_vm_verb
 from vmx.ending import EndedBySignal, ending_signals
@@ -97,6 +98,7 @@ def parser() -> argparse.ArgumentParser:
     guests.add_argument("--json", action="store_true", help="as JSON, with --build also the paths")
     guests.add_argument("--build", action="store_true", help="build every guest into the cache")
     guests.set_defaults(action=guests_verb)
+    add_host_verb(verbs)
     return top
 
 

@@ -119,10 +119,11 @@ class MachinePage(LittleEndianStructure):
         ("slot_generation", c_uint32),
         ("slots", Slot * 64),
         ("watch_epoch", c_uint64),
+        ("changes", c_uint64),
     ]
 
 
-assert sizeof(MachinePage) == 2128
+assert sizeof(MachinePage) == 2136
 
 
 class ExitInfo(LittleEndianStructure):
@@ -171,11 +172,24 @@ class RunStats(LittleEndianStructure):
         ("code_writes", c_uint64),
         ("trace_hits", c_uint64),
         ("polls", c_uint64),
-        ("reserved", c_uint64 * 16),
+        ("ns_direct", c_uint64),
+        ("direct_bursts", c_uint64),
+        ("direct_hidden", c_uint64),
+        ("direct_traced", c_uint64),
+        ("direct_faults", c_uint64),
+        ("direct_privileged", c_uint64),
+        ("direct_calls", c_uint64),
+        ("direct_kicks", c_uint64),
+        ("window_maps", c_uint64),
+        ("window_pages", c_uint64),
+        ("window_unmaps", c_uint64),
+        ("window_switches", c_uint64),
+        ("direct_declines", c_uint64 * 16),
+        ("direct_stays", c_uint64 * 4),
     ]
 
 
-assert sizeof(RunStats) == 784
+assert sizeof(RunStats) == 912
 
 
 class TraceEvent(LittleEndianStructure):
@@ -215,10 +229,13 @@ class ControlPage(LittleEndianStructure):
         ("stats", RunStats),
         ("trace", TraceEvent * 256),
         ("watched", c_uint64),
+        ("direct", c_uint32),
+        ("pid", c_int32),
+        ("kick_fd", c_int32 * 8),
     ]
 
 
-assert sizeof(ControlPage) == 10112
+assert sizeof(ControlPage) == 10280
 
 
 class CpuidLeaf(LittleEndianStructure):
@@ -277,11 +294,13 @@ class WorldPage(LittleEndianStructure):
         ("length", c_uint32),
         ("kind", c_uint32),
         ("gpa", c_uint64),
+        ("direct", c_uint32),
+        ("reserved", c_uint32),
         ("model", CpuModel),
     ]
 
 
-assert sizeof(WorldPage) == 944
+assert sizeof(WorldPage) == 952
 
 
 # ---- interrupts.h ----------------------------------------------------------------------------------------------------

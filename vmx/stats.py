@@ -5,6 +5,7 @@ Direct execution is judged by the shares of user and system mode: only the forme
 
 from __future__ import annotations
 
+from vmm._core import ffi
 from vmm.layout_spec import RunStats
 from vmm.vcpu import RING_COUNT, ExitKind
 from vmx.dump import VECTOR_NAMES
@@ -25,6 +26,24 @@ TABLE_COUNTERS = (
     ("interrupts", "interrupts delivered"),
 )
 
+DIRECT_COUNTERS = (
+    ("direct_hidden", "hidden faults"),
+    ("direct_faults", "exceptions"),
+    ("direct_privileged", "of them privileged or selectors"),
+    ("direct_calls", "system calls caught"),
+    ("direct_kicks", "kicks and timer signals"),
+    ("direct_traced", "stores to traced pages"),
+    ("window_maps", "window mappings"),
+    ("window_pages", "pages mapped by them"),
+    ("window_unmaps", "window pages taken out"),
+    ("window_switches", "windows changed"),
+)
+DECLINES = {
+    value: name.removeprefix("DECLINE_").lower()
+    for name, value in ffi.typeof("enum decline").relements.items()
+    if name.startswith("DECLINE_")
+}
+
 
 def stats_text(stats: RunStats, seconds: float) -> str:
     """A report of one vCPU's counters over `seconds` of host time."""
@@ -43,7 +62,22 @@ def stats_text(stats: RunStats, seconds: float) -> str:
     ]
     lines += ring_matrix([int(value) for value in stats.transitions])
     lines += [f"{text:34} {int(getattr(stats, name)):,}" for name, text in TABLE_COUNTERS]
+    lines += direct_lines(stats)
     return "\n".join(lines)
+
+
+def direct_lines(stats: RunStats) -> list[str]:
+    """Direct execution: how long, how often, and why not; nothing where there was none and none was looked for."""
+    declines = listing({DECLINES.get(why, str(why)): int(n) for why, n in enumerate(stats.direct_declines)})
+    if not stats.direct_bursts and declines == "none":
+        return []
+    stays = listing({f"ring {ring}": int(n) for ring, n in enumerate(stats.direct_stays)})
+    return [
+        f"direct execution    {stats.ns_direct / 1e9:.3f} s in {int(stats.direct_bursts):,} bursts",
+        f"stays               {stays}",
+        f"declined            {declines}",
+        *(f"  {text:32} {int(getattr(stats, name)):,}" for name, text in DIRECT_COUNTERS),
+    ]
 
 
 def ring_matrix(transitions: list[int]) -> list[str]:

@@ -7,7 +7,10 @@ import pytest
 
 from ringfence.layout import leaves
 from vmm._core import ffi
-from vmm.layout_spec import STRUCTURES
+from vmm.host_offers_spec import STRUCTURES as PROBE_STRUCTURES
+from vmm.layout_spec import STRUCTURES as CORE_STRUCTURES
+
+STRUCTURES = CORE_STRUCTURES | PROBE_STRUCTURES
 
 
 def c_leaves(kind: Any, path: str = "", offset: int = 0) -> dict[str, tuple[int, int]]:

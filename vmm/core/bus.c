@@ -51,7 +51,7 @@ kick_vcpus(struct engine *e, uint32_t mask)
 
 	for (i = 0; i < RF_VCPUS; i++)
 		if (mask >> i & 1)
-			control_kick(e->ctl_of[i], ATTN_INTERRUPT);
+			control_kick_by(e->ctl_of[i], e->v->vcpu_id, ATTN_INTERRUPT);
 	if (mask >> e->v->vcpu_id & 1)
 		poll_soon(e);	/* our own: at the end of this block */
 }

@@ -151,7 +151,10 @@ struct slot {
 /* pmap entry: the state in the low byte, a pool index or swap slot in bits 12 and up. */
 enum pmap_state { PMAP_ABSENT, PMAP_PRIVATE, PMAP_SHARED, PMAP_BALLOONED, PMAP_SWAPPED };
 
-enum page_flag { PG_TRACED = 1 };	/* a guest page table that some shadow depends on */
+enum page_flag {
+	PG_TRACED = 1,		/* a guest page table that some shadow depends on */
+	PG_WINDOW = 16		/* << vCPU: its user window maps the page writable: window.h */
+};
 
 /* At offset 0 of the pages mapping.  Offsets are bytes from its start. */
 struct machine {
@@ -168,6 +171,7 @@ struct machine {
 	uint32_t slot_generation;	/* bumped with every change of slots */
 	struct slot slots[RF_SLOTS];	/* sorted by first_ppn, not overlapping */
 	uint64_t watch_epoch;	/* counts the requests to give up write tags: watch.h */
+	uint64_t changes;	/* counts the times that stamps moved other than by a vCPU's own stores with one vCPU */
 };
 
 /* ---- the control page: one per vCPU ------------------------------------------- */
@@ -178,7 +182,27 @@ enum exit_kind {
 };
 #define RF_EXIT_KINDS 11
 
-enum error_reason { ERR_NONE, ERR_ARENA_FULL, ERR_BAD_STATE, ERR_RUNAWAY_FAULTS, ERR_WORLD_DIED, ERR_MEMORY_ORDER };
+enum error_reason {
+	ERR_NONE, ERR_ARENA_FULL, ERR_BAD_STATE, ERR_RUNAWAY_FAULTS, ERR_WORLD_DIED, ERR_MEMORY_ORDER,
+	ERR_GUEST_ESCAPED,	/* the guest reached 64-bit code of the world's process */
+	ERR_HOST_SELECTOR,	/* it jumped through a selector of the host's */
+	ERR_HOST_REFUSED	/* the host lacks what direct execution needs, or has no filter for system calls */
+};
+
+/* Why ring 1-3 code was not run directly. */
+enum decline {
+	DECLINE_NONE,
+	DECLINE_MODE,		/* virtual-8086, real or 16-bit code or stack */
+	DECLINE_FLAGS,		/* IF clear, IOPL, TF, NT, AC, RF */
+	DECLINE_FPU,		/* CR0.TS or EM, or an ignored x87 error */
+	DECLINE_DEBUG,		/* debug registers, single step, the debugger */
+	DECLINE_CLOCK,		/* a counted clock */
+	DECLINE_SEGMENT,	/* the host cannot express a segment */
+	DECLINE_CODE,		/* the page holds instructions that answer wrongly outside ring 0 */
+	DECLINE_PAGE,		/* code that the window cannot show: a device, page 0, no mapping yet */
+	DECLINE_COLD,		/* a burst was given up: its pages cost more than it gained */
+	RF_DECLINES
+};
 
 /* Stop with DEBUG_STEP after one instruction; STEP_ALONE also holds INTR off, unless halted. */
 enum step { STEP_OFF, STEP_ONE, STEP_ALONE };
@@ -230,7 +254,20 @@ struct run_stats {
 	uint64_t code_writes;	/* stores that dropped decoded code */
 	uint64_t trace_hits;	/* stores to traced page tables */
 	uint64_t polls;
-	uint64_t reserved[16];
+	uint64_t ns_direct;	/* in guest code, the ways in and out included */
+	uint64_t direct_bursts;	/* times that direct execution began */
+	uint64_t direct_hidden;	/* faults that only the window made */
+	uint64_t direct_traced;	/* stores that had to be seen: page tables, decoded or scanned code */
+	uint64_t direct_faults;	/* exceptions left to the interpreter, which finds the guest's own faults */
+	uint64_t direct_privileged;	/* of them #GP: privileged instructions, INT n, segment loads */
+	uint64_t direct_calls;	/* system calls of the host caught */
+	uint64_t direct_kicks;	/* signals for attention, or from the timer */
+	uint64_t window_maps;	/* calls that mapped something */
+	uint64_t window_pages;	/* pages that they mapped */
+	uint64_t window_unmaps;
+	uint64_t window_switches;	/* to another address space or view */
+	uint64_t direct_declines[16];	/* by enum decline */
+	uint64_t direct_stays[4];	/* in guest code, by ring */
 };
 
 /* Trace events go to a ring that the reader empties after each run(). */
@@ -265,6 +302,9 @@ struct control {
 	struct run_stats stats;
 	struct trace_event trace[RF_TRACE_EVENTS];
 	uint64_t watched;	/* machine.watch_epoch as of the last time that this vCPU gave up its write tags */
+	uint32_t direct;	/* 1 while guest code may be running directly: a kick must be a signal */
+	int32_t pid;		/* worlds: the process */
+	int32_t kick_fd[8];	/* a pidfd of that process, in the process of vCPU n's world; [RF_VCPUS]: in the VMX */
 };
 
 /* ---- CPU model ----------------------------------------------------------------- */
@@ -313,7 +353,7 @@ void vcpu_reset(struct vcpu *v, uint32_t vcpu_id, uint32_t signature);
 /* Run until something needs the rest of the system; the exit is in the control page. */
 int engine_run(void *arena, uint32_t quantum_us);
 
-/* Set attention bits and wake a halted runner.  Any thread, any process. */
+/* Set attention bits, and wake a halted runner or interrupt direct execution.  Any thread of the VMX. */
 void control_kick(struct control *ctl, uint32_t bits);
 
 /* Bytes of `count` pages from first_ppn have changed by other ways than a vCPU: move their stamps.  Any thread. */
@@ -339,7 +379,11 @@ enum turn { TURN_VMX, TURN_WORLD, TURN_ASLEEP };
 
 enum world_command { WORLD_RUN, WORLD_FLUSH, WORLD_TRANSLATE, WORLD_SET_BREAKPOINT, WORLD_CLEAR_BREAKPOINT };
 
-#define RF_WORLD_VERSION 1
+/* Does a world run rings 1-3 on the host processor?  EAGER: whether it pays or not. */
+enum direct_mode { DIRECT_OFF, DIRECT_ON, DIRECT_EAGER };
+
+#define RF_KICK_SIGNAL 10
+#define RF_WORLD_VERSION 2
 
 /*
  * What a world is told when it starts, and the arguments and answers of its commands: a file of
@@ -369,6 +413,8 @@ struct world_page {
 	uint32_t length;
 	uint32_t kind;
 	uint64_t gpa;
+	uint32_t direct;		/* enum direct_mode */
+	uint32_t reserved;
 	struct cpu_model model;
 };
 

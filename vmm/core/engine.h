@@ -282,8 +282,14 @@ struct engine {
 	/* clock and accounting */
 	uint64_t run_end_ns;	/* guest_now at which the quantum ends */
 	uint64_t last_poll_ns;
+	bool clock_is_fresh;		/* last_poll_ns was read for this run(), and no instruction has run since */
 	uint64_t deadline;		/* of the next timer, guest ns */
 	uint32_t counted_cpl;		/* ring to which the instructions since budget_mark belong */
+
+	/* direct execution: direct.h */
+	struct direct *direct;		/* NULL: there is none */
+	int64_t direct_wait;		/* instructions of an outer ring to interpret before it */
+	int64_t direct_held;		/* cut off the budget meanwhile */
 
 	/* arena: the code cache and the shadow page table manage their own parts */
 	uint64_t arena_bytes;
@@ -474,6 +480,8 @@ bool hypercall_done(struct engine *e);		/* true once, after the VMX has answered
 uint64_t mmio_read(struct engine *e, uint64_t gpa, uint32_t size);
 void mmio_write(struct engine *e, uint64_t gpa, uint32_t size, uint64_t value);
 void kick_vcpus(struct engine *e, uint32_t mask);
+/* control_kick() by the process of vCPU `who`; RF_VCPUS: the VMX. */
+void control_kick_by(struct control *ctl, uint32_t who, uint32_t bits);
 void replay_collect(struct engine *e);
 void replay_expect(struct engine *e, uint32_t exit_kind);
 

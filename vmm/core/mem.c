@@ -11,6 +11,7 @@
 #include "codecache.h"
 #include "operand.h"
 #include "watch.h"
+#include "window.h"
 
 static inline uint32_t
 current_rights(const struct engine *e)
@@ -74,6 +75,7 @@ tlb_flush_writes(struct engine *e, uint32_t ppn)
 	struct tlb_entry *all = &e->tlb[0][0];
 	uint32_t i;
 
+	window_protect(e, ppn);
 	if (e->tlb_used <= TLB_NOTED) {
 		for (i = 0; i < e->tlb_used; i++)
 			if (all[e->tlb_noted[i]].ppn == ppn)
@@ -182,6 +184,9 @@ page_written(struct engine *e, uint32_t ppn, uint32_t offset, uint32_t size)
 		__atomic_fetch_add(&e->stamps[ppn], 1, __ATOMIC_SEQ_CST);	/* V2 of watch.h */
 	__atomic_store_n(&e->codemap[ppn], 0, __ATOMIC_RELEASE);
 	__atomic_fetch_add(&e->stamps[ppn], 1, __ATOMIC_RELEASE);
+	if (several_vcpus(e))
+		__atomic_fetch_add(&e->m->changes, 1, __ATOMIC_SEQ_CST);
+	window_code_changed(e, ppn);
 	code_stale_running(e, ppn);
 }
 

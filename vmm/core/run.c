@@ -8,6 +8,7 @@
  * instruction's first byte.
  */
 #include "codecache.h"
+#include "direct.h"
 #include "fpu.h"
 #include "handlers.h"
 #include "run.h"
@@ -117,6 +118,8 @@ count_insns(struct engine *e)
 	s->insns += (uint64_t)done;
 	if (e->counted_cpl == 3)
 		s->insns_user += (uint64_t)done;
+	if (e->counted_cpl)
+		e->direct_wait -= done;
 	e->counted_cpl = e->v->cpl;
 	e->budget_mark = e->budget;
 	if (e->intr->clock.mode == CLOCK_COUNTED && done > 0)
@@ -179,7 +182,8 @@ poll(struct engine *e)
 	uint64_t now;
 
 	count_insns(e);
-	now = clock_now(e->intr);
+	now = e->clock_is_fresh ? e->last_poll_ns : clock_now(e->intr);
+	e->clock_is_fresh = false;
 	count_time(e, now);
 	e->ctl->stats.polls++;
 	e->deadline = intr_timers(e->intr, e->v->vcpu_id, now, &kick);
@@ -188,11 +192,15 @@ poll(struct engine *e)
 		give_way(e);
 	e->pauses = 0;
 	e->budget = e->budget_mark = POLL_INSNS;
+	e->direct_held = 0;
+	if (e->direct && e->v->cpl)
+		direct_hold(e);
 	if (now < e->run_end_ns)
 		return;
 	if (!unfinished(e))
 		leave(e, EXIT_QUANTUM);
 	e->budget = e->budget_mark = 0;		/* one more instruction */
+	e->direct_held = 0;
 }
 
 void
@@ -200,6 +208,7 @@ poll_soon(struct engine *e)
 {
 	count_insns(e);
 	e->budget = e->budget_mark = -1;
+	e->direct_held = 0;
 }
 
 /* A fault happened while another event was being delivered: SDM 3A table 6-5. */
@@ -553,6 +562,10 @@ boundary(struct engine *e)
 	e->cur = NULL;
 	if (__atomic_load_n(&e->ctl->attention, __ATOMIC_RELAXED))
 		take_attention(e);
+	if (e->budget < 0 && e->direct_held) {
+		direct_release(e);
+		count_insns(e);
+	}
 	if (e->budget < 0)
 		poll(e);
 	if (e->fault.pending) {
@@ -575,6 +588,8 @@ boundary(struct engine *e)
 		run_one(e);
 		return;
 	}
+	if (unlikely(e->direct != NULL) && v->cpl && e->direct_wait <= 0 && direct_run(e))
+		return;
 	struct block *b = code_lookup(e);
 
 	if (block_enter(e, b, v->eip)) {
@@ -607,9 +622,11 @@ engine_run(void *arena, uint32_t quantum_us)
 	fpu_enter(e);
 	e->leaving = EXIT_NONE;
 	e->last_poll_ns = clock_now(e->intr);
+	e->clock_is_fresh = true;
 	e->run_end_ns = e->last_poll_ns + (uint64_t)quantum_us * 1000;
 	e->budget = -1;		/* timers first */
 	e->budget_mark = -1;
+	e->direct_held = 0;
 	kind = loop(e);
 	count_insns(e);
 	count_time(e, clock_now(e->intr));

@@ -29,6 +29,7 @@
  * Information".
  */
 #include "shadow.h"
+#include "window.h"
 
 /* ---- leaves ---- */
 
@@ -38,10 +39,18 @@ leaf_has(const struct leaf *l, uint32_t i)
 	return l->valid[i / 64] >> (i % 64) & 1;
 }
 
+/* The linear address of a leaf's entry. */
+static inline uint32_t
+leaf_linear(const struct leaf *l, uint32_t i)
+{
+	return (uint32_t)l->slot << LEAF_SHIFT | i << PAGE_SHIFT;
+}
+
 static inline void
-leaf_drop(struct leaf *l, uint32_t i)
+leaf_drop(struct engine *e, struct leaf *l, uint32_t i)
 {
 	l->valid[i / 64] &= ~(1ull << (i % 64));
+	window_forget(e, l->space, l->view, leaf_linear(l, i));
 }
 
 static uint64_t
@@ -55,8 +64,10 @@ leaf_any(const struct leaf *l)
 }
 
 static void
-leaf_clear(struct leaf *l)
+leaf_clear(struct engine *e, struct leaf *l)
 {
+	if (leaf_any(l))
+		window_forget_range(e, l->space, l->view, leaf_linear(l, 0), LEAF_ENTRIES);
 	for (uint32_t word = 0; word < LEAF_ENTRIES / 64; word++)
 		l->valid[word] = 0;
 }
@@ -82,6 +93,7 @@ leaf_free(struct engine *e, uint32_t index)
 	struct leaf *l = leaf_at(e, index);
 	struct space *s = space_at(e, l->space);
 
+	leaf_clear(e, l);
 	s->directory[l->view][l->slot] = NO_LEAF;
 	s->leaves--;
 	if (l->prev != NO_LEAF)
@@ -129,7 +141,6 @@ leaf_new(struct engine *e, uint32_t space, uint32_t view, uint32_t slot)
 	l = leaf_at(e, index);
 	sh->free = l->next;
 	sh->leaves_used++;
-	leaf_clear(l);
 	l->pde = 0;
 	l->epoch = sh->epoch;
 	l->pt = (struct table_use){ NO_PPN, 0 };
@@ -238,12 +249,12 @@ leaf_compare(struct engine *e, uint32_t index)
 	l->pt = table_use(e, table);
 	trace_table(e, l->pt);
 	if (!table_host(e, table, &host)) {
-		leaf_clear(l);
+		leaf_clear(e, l);
 		return;
 	}
 	for (uint32_t i = leaf_next(l, 0); i < LEAF_ENTRIES; i = leaf_next(l, i + 1))
 		if (!same_meaning(entries[i].gpte, table_entry(host, i, wide), GPTE_PTE_PAT))
-			leaf_drop(l, i);
+			leaf_drop(e, l, i);
 }
 
 /* The first use of a leaf after a CR3 load. */
@@ -258,7 +269,7 @@ leaf_verify(struct engine *e, uint32_t index)
 	if (l->space == GLOBAL_SPACE || !paging_on(e->v) || !leaf_any(l))
 		return;
 	if (!walk_pde(e, (uint32_t)l->slot << LEAF_SHIFT, &pde) || !same_pde(e->v, l->pde, pde)) {
-		leaf_clear(l);
+		leaf_clear(e, l);
 		l->large = 0;
 	} else if (!l->large && !table_unchanged(e, l->pt)) {
 		leaf_compare(e, index);
@@ -267,6 +278,17 @@ leaf_verify(struct engine *e, uint32_t index)
 		stats->spt_kept++;
 	else
 		stats->spt_dropped++;
+}
+
+/* Find every leaf of the current space and this view true, or forget what is not. */
+void
+shadow_verify_all(struct engine *e, uint32_t view)
+{
+	const struct space *s = space_at(e, shadow_of(e)->current);
+
+	for (uint32_t index = s->first; index != NO_LEAF; index = leaf_at(e, index)->next)
+		if (leaf_at(e, index)->view == view && leaf_at(e, index)->epoch != shadow_of(e)->epoch)
+			leaf_verify(e, index);
 }
 
 /* ---- looking up and filling ---- */
@@ -310,7 +332,7 @@ entry_forget(struct engine *e, uint32_t space, uint32_t view, uint32_t linear)
 
 	if (index == NO_LEAF || !leaf_has(leaf_at(e, index), i))
 		return false;
-	leaf_drop(leaf_at(e, index), i);
+	leaf_drop(e, leaf_at(e, index), i);
 	return true;
 }
 
@@ -342,7 +364,7 @@ leaf_adopt(struct engine *e, uint32_t index, const struct walk *w)
 			l->pde = w->pde;
 			return;
 		}
-		leaf_clear(l);
+		leaf_clear(e, l);
 		tlb_flush(e);
 	}
 	l->large = 0;
@@ -369,8 +391,10 @@ entry_fill(struct engine *e, uint32_t view, uint32_t linear, const struct walk *
 	if (!global)
 		leaf_adopt(e, index, w);
 	entry = entries_at(e, index) + i;
-	if (entry_forget(e, other, view, linear) || (leaf_has(l, i) && ((entry->spte ^ w->spte) & ~(uint64_t)SPTE_W)))
+	if (entry_forget(e, other, view, linear) || (leaf_has(l, i) && ((entry->spte ^ w->spte) & ~(uint64_t)SPTE_W))) {
 		tlb_flush_page(e, linear);
+		window_forget(e, space, view, linear);
+	}
 	entry->spte = w->spte;
 	entry->gpte = w->gpte;
 	if (w->spte & SPTE_LARGE) {
@@ -447,7 +471,7 @@ forget_slices(struct engine *e, uint32_t space, uint32_t view, uint32_t slot)
 		return false;
 	for (uint32_t i = leaf_next(l, 0); i < LEAF_ENTRIES; i = leaf_next(l, i + 1))
 		if (entries_at(e, index)[i].spte & SPTE_LARGE)
-			leaf_drop(l, i);
+			leaf_drop(e, l, i);
 	l->large = 0;
 	return true;
 }
@@ -485,6 +509,7 @@ forget_all(struct engine *e)
 	}
 	sh->epoch++;
 	space_select(e);
+	window_forget_all(e);
 }
 
 void

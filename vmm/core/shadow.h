@@ -192,6 +192,8 @@ entries_at(struct engine *e, uint32_t leaf)
 
 /* The remembered translation of `linear`, found true if need be; NULL when there is none. */
 const struct entry *shadow_find(struct engine *e, uint32_t view, uint32_t linear);
+/* Before a window shows a view of the current space: all its entries are true as of the last CR3 load. */
+void shadow_verify_all(struct engine *e, uint32_t view);
 /* What an entry answers, PG_TRACED as of now. */
 void entry_hit(const struct engine *e, const struct entry *entry, struct shadow_hit *hit);
 /* The next valid entry at or after `i`; LEAF_ENTRIES when there is none. */

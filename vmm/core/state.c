@@ -252,11 +252,19 @@ vcpu_init_signal(struct vcpu *v, const struct cpuid_leaf *leaves)
 /* ---- for other threads, and for the debugger ------------------------------------------------------ */
 
 void
-control_kick(struct control *ctl, uint32_t bits)
+control_kick_by(struct control *ctl, uint32_t who, uint32_t bits)
 {
 	__atomic_fetch_or(&ctl->attention, bits, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&ctl->halted, __ATOMIC_SEQ_CST))
 		sys_futex_wake(&ctl->attention, 1);
+	if (unlikely(__atomic_load_n(&ctl->direct, __ATOMIC_SEQ_CST)))
+		sys_pidfd_signal(ctl->kick_fd[who], RF_KICK_SIGNAL);
+}
+
+void
+control_kick(struct control *ctl, uint32_t bits)
+{
+	control_kick_by(ctl, RF_VCPUS, bits);
 }
 
 void
@@ -267,6 +275,7 @@ machine_bump(struct machine *m, uint64_t first_ppn, uint64_t count)
 
 	for (i = 0; i < count && first_ppn + i < m->ram_pages; i++)
 		__atomic_fetch_add(&stamps[first_ppn + i], 1, __ATOMIC_SEQ_CST);
+	__atomic_fetch_add(&m->changes, 1, __ATOMIC_SEQ_CST);
 }
 
 int

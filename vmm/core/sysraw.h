@@ -26,6 +26,7 @@ enum sys_number {
 	SYS_sigaltstack = 131, SYS_modify_ldt = 154, SYS_prctl = 157, SYS_arch_prctl = 158, SYS_futex = 202,
 	SYS_timer_create = 222, SYS_timer_settime = 223, SYS_clock_gettime = 228, SYS_exit_group = 231,
 	SYS_pidfd_send_signal = 424,
+	SYS_pidfd_open = 434,
 	SYS_getpid = 39, SYS_clone = 56, SYS_fcntl = 72, SYS_getppid = 110, SYS_setsid = 112, SYS_execveat = 322,
 	SYS_close_range = 436
 };
@@ -126,6 +127,12 @@ static inline int64_t
 sys_munmap(uint64_t address, uint64_t length)
 {
 	return sys_call3(SYS_munmap, address, length, 0);
+}
+
+static inline int64_t
+sys_pidfd_signal(int32_t pidfd, uint32_t signal)
+{
+	return sys_call6(SYS_pidfd_send_signal, (uint64_t)(int64_t)pidfd, signal, 0, 0, 0, 0);
 }
 
 static inline void

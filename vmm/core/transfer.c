@@ -6,6 +6,7 @@
  *
  * Source: Intel SDM 2A "CALL", "JMP", 2B "RET", "SYSENTER", "SYSEXIT"; 3A sections 5.8.1 to 5.8.7.
  */
+#include "direct.h"
 #include "segment.h"
 #include "slow.h"
 
@@ -22,6 +23,8 @@ set_cpl(struct engine *e, uint32_t cpl)
 		e->ctl->stats.transitions[(v->cpl & 3) * 4 + cpl]++;
 	v->cpl = cpl;
 	state_changed(e);
+	if (unlikely(e->direct != NULL))
+		direct_ring_changed(e);
 }
 
 /* CS:EIP in the hidden terms of a checked descriptor; the selector's RPL becomes CPL. */

@@ -2,6 +2,7 @@
  * watch.c -- asking the other vCPUs to give up write tags, and doing so when asked.  Invariants: watch.h.
  */
 #include "watch.h"
+#include "window.h"
 
 static struct watch *
 watch_of(struct engine *e, uint32_t ppn)
@@ -54,6 +55,16 @@ watch_is_settled(struct engine *e, uint32_t ppn, uint32_t stamp)
 	return watch_is(w, ppn, stamp) && obeyed_by_all(e, w->epoch);
 }
 
+/* Direct execution sees no attention bits: it is interrupted if stores to this page may be made there. */
+static void
+ask(struct engine *e, uint32_t vcpu, uint32_t ppn)
+{
+	if (__atomic_load_n(&e->page_flags[ppn], __ATOMIC_SEQ_CST) & (uint32_t)PG_WINDOW << vcpu)
+		control_kick_by(e->ctl_of[vcpu], e->v->vcpu_id, ATTN_WATCH);
+	else
+		__atomic_fetch_or(&e->ctl_of[vcpu]->attention, ATTN_WATCH, __ATOMIC_SEQ_CST);
+}
+
 void
 watch_begin(struct engine *e, uint32_t ppn, uint32_t stamp)
 {
@@ -67,7 +78,7 @@ watch_begin(struct engine *e, uint32_t ppn, uint32_t stamp)
 	w->epoch = __atomic_add_fetch(&e->m->watch_epoch, 1, __ATOMIC_SEQ_CST);
 	for (i = 0; i < RF_VCPUS; i++)
 		if (e->ctl_of[i] && e->ctl_of[i] != e->ctl && obeyed_by(e->ctl_of[i], w->epoch) < w->epoch)
-			__atomic_fetch_or(&e->ctl_of[i]->attention, ATTN_WATCH, __ATOMIC_SEQ_CST);
+			ask(e, i, ppn);
 }
 
 void
@@ -78,5 +89,6 @@ watch_obey(struct engine *e)
 	if (likely(e->ctl->watched == epoch))
 		return;
 	tlb_flush_all_writes(e);
+	window_obey(e);
 	__atomic_store_n(&e->ctl->watched, epoch, __ATOMIC_RELEASE);
 }

@@ -7,8 +7,7 @@
  * WORLD_RUN the exit in the control page.  Invariants:
  *
  *   W1  it touches the shared mappings only while it has the turn (but for control.attention);
- *   W2  after set-up it makes no system call but futex, clock_gettime, sched_yield and exit_group,
- *       so that a filter may refuse all others;
+ *   W2  from its first run on it makes no system calls but those that world_filter.c lets through;
  *   W3  it ends with the VMX (PR_SET_PDEATHSIG, set before it began) or by control.shutdown.
  *
  * Source: System V ABI, AMD64 supplement, 3.4.1 "Initial Stack and Register State".
@@ -16,7 +15,10 @@
 #include "engine.h"
 #include "sysraw.h"
 #include "turn.h"
+#include "world_direct.h"
+#include "world_filter.h"
 #include "world.h"
+#include "world_probe.h"
 
 enum { READ_WRITE = 3, MAP_SHARED = 1, MAP_PRIVATE = 2, MAP_ANONYMOUS = 0x20, MAP_NORESERVE = 0x4000 };
 
@@ -32,16 +34,24 @@ parse_descriptor(const char *text)
 	return value;
 }
 
-/* The descriptor is of no use afterwards. */
 static void *
-map_file(int32_t fd, uint64_t bytes)
+map_kept(int32_t fd, uint64_t bytes)
 {
 	const int64_t at = sys_mmap(0, bytes, READ_WRITE, MAP_SHARED, fd, 0);
 
 	if (at < 0 && at > -(int64_t)PAGE_SIZE)
 		sys_exit_group(STATUS_MAPS);
-	sys_call3(SYS_close, (uint64_t)fd, 0, 0);
 	return (void *)(uintptr_t)at;
+}
+
+/* The descriptor is of no use afterwards. */
+static void *
+map_file(int32_t fd, uint64_t bytes)
+{
+	void *at = map_kept(fd, bytes);
+
+	sys_call3(SYS_close, (uint64_t)fd, 0, 0);
+	return at;
 }
 
 static void *
@@ -60,8 +70,9 @@ map_all(const struct world_page *w, struct engine_map *map)
 	uint8_t *state = map_file(w->state_fd, w->state_bytes);
 	uint32_t i;
 
-	map->ram = map_file(w->ram_fd, w->ram_bytes);
-	map->dev = map_file(w->dev_fd, w->dev_bytes);
+	/* The window maps these two again, page by page: world_window.c. */
+	map->ram = w->direct ? map_kept(w->ram_fd, w->ram_bytes) : map_file(w->ram_fd, w->ram_bytes);
+	map->dev = w->direct ? map_kept(w->dev_fd, w->dev_bytes) : map_file(w->dev_fd, w->dev_bytes);
 	map->pages = map_file(w->pages_fd, w->pages_bytes);
 	map->ram_bytes = w->ram_bytes;
 	map->dev_bytes = w->dev_bytes;
@@ -73,6 +84,43 @@ map_all(const struct world_page *w, struct engine_map *map)
 	}
 	map->vcpu = map->vcpu_of[w->vcpu];
 	map->control = map->control_of[w->vcpu];
+}
+
+/* ---- direct execution ------------------------------------------------------------------------------ */
+
+static int32_t
+begin_direct(void *arena, const struct world_page *w)
+{
+	struct direct *d = map_arena(sizeof *d);
+
+	d->eager = w->direct == DIRECT_EAGER;
+	return direct_setup(arena, d, w->ram_fd, w->dev_fd) ? 0 : -ERR_HOST_REFUSED;
+}
+
+/*
+ * Before the first run every world of the machine is there, so that they can be kicked from now on; then
+ * this one gives up all system calls that it will not need.
+ */
+static int32_t
+settle(struct engine *e, const struct world_page *w)
+{
+	struct filter_rules rules = {
+		.ram_fd = w->direct ? w->ram_fd : -1, .dev_fd = w->direct ? w->dev_fd : -1, .signal = RF_KICK_SIGNAL
+	};
+	const uint32_t me = e->v->vcpu_id;
+	uint32_t i;
+
+	for (i = 0; i < RF_VCPUS; i++) {
+		struct control *other = e->ctl_of[i];
+
+		if (!other || other == e->ctl)
+			continue;
+		other->kick_fd[me] = (int32_t)sys_call3(SYS_pidfd_open, (uint64_t)other->pid, 0, 0);
+		if (other->kick_fd[me] < 0)
+			return -ERR_HOST_REFUSED;
+		rules.pidfd[rules.pidfds++] = other->kick_fd[me];
+	}
+	return filter_install(&rules) == 0 ? 0 : -ERR_HOST_REFUSED;
 }
 
 /* ---- turns ---------------------------------------------------------------------------------------- */
@@ -101,13 +149,31 @@ obey(void *arena, struct control *ctl, struct world_page *w)
 NORETURN static void
 serve(void *arena, struct control *ctl, struct world_page *w)
 {
+	bool settled = false;
+
 	for (;;) {
 		turn_give(&ctl->turn, TURN_VMX);
 		turn_wait(&ctl->turn, TURN_WORLD, w->spin_ns, TURN_FOREVER);
 		if (ctl->shutdown)
 			sys_exit_group(STATUS_SHUTDOWN);
+		if (ctl->command == WORLD_RUN && !settled) {
+			if (settle(arena, w) != 0)
+				sys_exit_group(STATUS_NOT_SETTLED);
+			settled = true;
+		}
 		w->status = obey(arena, ctl, w);
 	}
+}
+
+static int
+is_probe(const char *argument)
+{
+	const char *prefix = PROBE_ARGUMENT;
+
+	for (; *prefix; prefix++, argument++)
+		if (*argument != *prefix)
+			return 0;
+	return 1;
 }
 
 void
@@ -115,16 +181,21 @@ world_main(const uint64_t *stack)
 {
 	struct world_page *w;
 	struct engine_map map = { 0 };
+	const char *argument;
 	void *arena;
 
 	if (stack[0] != 2)
 		sys_exit_group(STATUS_ARGUMENT);
-	w = map_file(parse_descriptor((const char *)(uintptr_t)stack[2]), sizeof *w);
+	argument = (const char *)(uintptr_t)stack[2];
+	if (is_probe(argument))
+		probe_main(parse_descriptor(argument + sizeof PROBE_ARGUMENT - 1));
+	w = map_file(parse_descriptor(argument), sizeof *w);
 	if (w->version != RF_WORLD_VERSION || w->vcpus > RF_VCPUS || w->vcpu >= w->vcpus)
 		sys_exit_group(STATUS_ARGUMENT);
 	map_all(w, &map);
 	arena = map_arena(w->arena_bytes);
 	w->status = engine_init(arena, w->arena_bytes, &map, &w->model);
-	/* Here the process gives up every system call that W2 does not name. */
+	if (w->status == 0 && w->direct)
+		w->status = begin_direct(arena, w);
 	serve(arena, map.control, w);
 }

@@ -11,12 +11,15 @@ from typing import Any
 
 from ringfence.errors import BadOption
 from vmm.engines.contract import Engine, EngineMap
+from vmm.engines.direct import Direct, DirectEager
 from vmm.engines.interp import Interp
 from vmm.engines.world import World
 
 ENGINES: dict[str, Callable[[EngineMap, int, Any], Engine]] = {
     "interp": Interp,
     "world": World,
+    "direct": Direct,
+    "direct-eager": DirectEager,
     "auto": Interp,
 }
 

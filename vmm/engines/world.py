@@ -5,7 +5,6 @@ inherits descriptors of the shared mappings and takes turns with us: we hand it 
 wait; a kick reaches it as it reaches the interp engine, by the futex in that page.
 
 What a world leaves behind is a process id, which is reaped; every mapping of its own ends with it.
-Not yet: a system-call filter.
 """
 
 from __future__ import annotations
@@ -17,13 +16,15 @@ from typing import Any
 from ringfence.errors import EngineFailed, HostRefused
 from vmm._core import ffi, lib
 from vmm.engines.contract import EngineFiles, EngineMap
+from vmm.engines.placement import Placement
 from vmm.engines.world_process import shared_page, start
 from vmm.layout_spec import ControlPage, CpuModel, WorldPage
 
 ARENA_BYTES = 64 << 20  # as interp's
-SPIN_NS = 20_000  # waking a sleeper on another CPU of a virtual host costs 40-100 us
-SPIN_LOOK = 4096  # after so many turns: does spinning still pay?
 LOOK_NS = 100_000_000  # while waiting for a turn: how often we look whether the world is still there
+FAULTED = 123  # exit status of a world whose monitor faulted: STATUS_FAULT in world.h
+NOT_SETTLED = 124  # STATUS_NOT_SETTLED
+SLOW_EXITS = {lib.EXIT_QUANTUM, lib.EXIT_HLT}
 SHUTDOWN_S = 1.0  # a world that has not left by then is killed
 
 
@@ -31,6 +32,7 @@ class World:
     """One vCPU's world. `model` is a cffi `struct cpu_model *`."""
 
     name = "world"
+    mode = lib.DIRECT_OFF
 
     def __init__(self, where: EngineMap, vcpu: int, model: Any) -> None:
         if lib.world_image_size == 0:
@@ -39,7 +41,7 @@ class World:
             raise EngineFailed("world: the machine's memory has no descriptors to inherit")
         self._control = ControlPage.from_address(where.controls[vcpu])
         self._raw_control = ffi.cast("struct control *", where.controls[vcpu])
-        self._spin_ns, self._turns = spin_ns(), 0
+        self._spin_ns = 0
         self._page_fd, self._mapping = shared_page()
         self._page = WorldPage.from_buffer(self._mapping)
         self._describe(where, where.files, vcpu, model)
@@ -47,8 +49,11 @@ class World:
         self._control.shutdown = 0
         try:
             self.process = start(self._page_fd, inherited(where.files))
+            self._control.pid = self.process.pid
+            self._control.kick_fd[lib.RF_VCPUS] = self.process.pidfd
         finally:
             os.close(self._page_fd)
+        self._placement = Placement(self.process.pid, vcpu, self._set_spin)
         self._end = weakref.finalize(self, self.process.end)
         if not self._wait():
             why = self.process.why()
@@ -62,7 +67,7 @@ class World:
     def _describe(self, where: EngineMap, files: EngineFiles, vcpu: int, model: Any) -> None:
         page = self._page
         page.version, page.vcpu, page.vcpus = lib.RF_WORLD_VERSION, vcpu, len(where.vcpus)
-        page.spin_ns, page.arena_bytes = self._spin_ns, ARENA_BYTES
+        page.spin_ns, page.arena_bytes, page.direct = self._spin_ns, ARENA_BYTES, self.mode
         page.ram_fd, page.dev_fd, page.pages_fd, page.state_fd = (
             files.ram_fd, files.dev_fd, files.pages_fd, files.state_fd,
         )  # fmt: skip
@@ -79,9 +84,13 @@ class World:
         """As every engine; EXIT_ERROR with ERR_WORLD_DIED when the world is gone, now or before."""
         control = self._control
         control.quantum_us = quantum_us
+        self._placement.turn()
         if self._command(lib.WORLD_RUN):
-            return int(control.exit.kind)
-        control.running = control.halted = 0
+            kind = int(control.exit.kind)
+            if kind in SLOW_EXITS:
+                self._placement.look_soon()
+            return kind
+        control.running = control.halted = control.direct = 0
         control.exit.kind, control.exit.reason = lib.EXIT_ERROR, lib.ERR_WORLD_DIED
         return int(lib.EXIT_ERROR)
 
@@ -106,7 +115,14 @@ class World:
         raise EngineFailed("world: its tables lie in its own process; use --engine interp to look at them")
 
     def why(self) -> str:
-        return self.process.why() if self.process.ended is not None else ""
+        if self.process.ended is None:
+            return ""
+        if os.waitstatus_to_exitcode(self.process.ended) == FAULTED:
+            at = self._control.exit
+            return f"its monitor got signal {at.data[1]} at world+{at.address:#x}, address {at.data[0]:#x}"
+        if os.waitstatus_to_exitcode(self.process.ended) == NOT_SETTLED:
+            return "the host gave it no filter for system calls, or no way to kick the other worlds"
+        return self.process.why()
 
     def close(self) -> None:
         """End the process, politely if it can still hear. A second close does nothing."""
@@ -114,6 +130,7 @@ class World:
             self._control.shutdown = 1
             lib.world_turn(self._raw_control, 0, 0)
             self.process.wait(SHUTDOWN_S)
+        self._placement.end()
         self._end()
 
     # turns
@@ -135,10 +152,10 @@ class World:
             if not self._wait():
                 return False
         self._control.command = command
-        self._turns += 1
-        if self._turns % SPIN_LOOK == 0:
-            self._spin_ns = self._page.spin_ns = spin_ns()
         return bool(lib.world_turn(self._raw_control, self._spin_ns, LOOK_NS)) or self._wait()
+
+    def _set_spin(self, ns: int) -> None:
+        self._spin_ns = self._page.spin_ns = ns
 
     def _wait(self) -> bool:
         """Until it is our turn. False when the world has gone instead."""
@@ -146,15 +163,6 @@ class World:
             if self.process.has_ended():
                 return False
         return True
-
-
-def spin_ns() -> int:
-    """How long to look for a turn before sleeping. With less than a CPU for each of us, it only keeps the other away.
-
-    Measured with three runnable threads to a CPU: 40 us for a port access and its answer without, 200 us with.
-    """
-    cpus = len(os.sched_getaffinity(0))
-    return SPIN_NS if cpus > 1 and os.getloadavg()[0] <= cpus + 0.25 else 0
 
 
 def inherited(files: EngineFiles) -> list[int]:

@@ -21,22 +21,25 @@ NOT_STARTED = 127  # exit status of a child that could not become a world
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="worlds")
 
 
-def shared_page() -> tuple[int, mmap.mmap]:
-    """A zeroed memfd for a struct world_page, and our mapping of it."""
+def shared_page(size: int = sizeof(WorldPage)) -> tuple[int, mmap.mmap]:
+    """A zeroed memfd of `size` bytes, for a struct world_page unless told, and our mapping of it."""
     try:
         fd = os.memfd_create("ringfence-world-page", os.MFD_CLOEXEC)
-        os.ftruncate(fd, sizeof(WorldPage))
-        return fd, mmap.mmap(fd, sizeof(WorldPage))
+        os.ftruncate(fd, size)
+        return fd, mmap.mmap(fd, size)
     except OSError as error:
-        raise HostRefused(f"a world's page of {sizeof(WorldPage)} bytes: {error.strerror}") from error
+        raise HostRefused(f"a world's page of {size} bytes: {error.strerror}") from error
 
 
-def start(page_fd: int, inherited: Sequence[int]) -> WorldProcess:
-    """A new world that finds its page in `page_fd` and keeps these descriptors. Raises HostRefused."""
-    return _starter.submit(_start, page_fd, inherited).result()
+def start(page_fd: int, inherited: Sequence[int], role: str = "") -> WorldProcess:
+    """A new world that finds its page in `page_fd` and keeps these descriptors. Raises HostRefused.
+
+    `role` goes before the descriptor's number in its argument: "probe=" makes it a probe of the host.
+    """
+    return _starter.submit(_start, page_fd, inherited, role).result()
 
 
-def _start(page_fd: int, inherited: Sequence[int]) -> WorldProcess:
+def _start(page_fd: int, inherited: Sequence[int], role: str) -> WorldProcess:
     try:
         image = os.memfd_create("ringfence-world", os.MFD_CLOEXEC)
     except OSError as error:
@@ -46,7 +49,7 @@ def _start(page_fd: int, inherited: Sequence[int]) -> WorldProcess:
         while left:
             left = left[os.write(image, left) :]
         fds = [page_fd, *inherited]
-        pid = lib.world_spawn(image, fds, len(fds), str(page_fd).encode())
+        pid = lib.world_spawn(image, fds, len(fds), f"{role}{page_fd}".encode())
     except OSError as error:
         raise HostRefused(f"a world's program: {error.strerror}") from error
     finally:
@@ -62,7 +65,7 @@ class WorldProcess:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.ended: int | None = None
-        self._pidfd = os.pidfd_open(pid)
+        self.pidfd = os.pidfd_open(pid)  # -1 once its end has been seen to
 
     def has_ended(self) -> bool:
         """Look, and reap it if so."""
@@ -74,7 +77,7 @@ class WorldProcess:
         """Wait for its end. False when it did not come in time."""
         if self.ended is None:
             poll = select.poll()
-            poll.register(self._pidfd, select.POLLIN)
+            poll.register(self.pidfd, select.POLLIN)
             poll.poll(seconds * 1000)
         return self.has_ended()
 
@@ -84,9 +87,9 @@ class WorldProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
             self._reap(0)
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
 
     def why(self) -> str:
         """How it ended, for a person."""

@@ -1,0 +1,453 @@
+/*
+ * world_direct.c -- direct execution: guest rings 1 to 3 on the host processor.
+ *
+ * Whatever ends a stay but a page that the window lacks is left to the interpreter: the state is that
+ * of the instruction's first byte, and the same C core decides what the instruction does.  So there is
+ * one implementation of faults, privileged instructions and transfers.  What traps behind the
+ * instruction (INT3, INT n by user dispatch) is rewound.
+ *
+ * May it run directly?  PUSHF, POPF, CLI and STI of the host must mean what the guest's do (IF set, IOPL
+ * 0), no debug facility may be in use, the FPU must be available to the guest, and code and stack
+ * must be 32-bit.
+ *
+ * Source: Intel SDM 3A, chapter 6 "Interrupt and Exception Handling"; Linux, arch/x86/kernel/traps.c for
+ * which exception becomes which signal; Documentation/admin-guide/syscall-user-dispatch.rst.
+ */
+#define _GNU_SOURCE
+#include <ucontext.h>
+
+#include "world_direct.h"
+
+#include "direct.h"
+#include "flags.h"
+#include "fpu.h"
+#include "run.h"
+#include "sysraw.h"
+#include "world_signal.h"
+
+#define HOST_CODE64 0x33
+#define GUEST_FLAGS (FL_ARITH | FL_TF | FL_DF | FL_NT | FL_AC | FL_ID)	/* that ring 3 changes, IOPL being 0 */
+#define BAD_MOST 3u		/* stays in a row that did not pay before the interpreter is asked to go on */
+#define WAIT_DECLINED 4096u
+#define WAIT_FETCH 64u
+#define FX_VISIBLE 288u		/* of an FXSAVE image: control, ST0-7, XMM0-7 */
+
+HIDDEN extern const char __executable_start[], _etext[];
+
+/* ---- the signal handler -------------------------------------------------------------------------------- */
+
+static bool
+is_monitor(uint64_t rip)
+{
+	return rip >= (uint64_t)(uintptr_t)__executable_start && rip < (uint64_t)(uintptr_t)_etext;
+}
+
+static bool
+is_entry(uint64_t rip)
+{
+	return rip >= (uint64_t)(uintptr_t)passage_enter_begin && rip < (uint64_t)(uintptr_t)passage_enter_end;
+}
+
+static void
+keep_registers(struct passage *p, const greg_t *g)
+{
+	static const uint8_t from[8] = { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI };
+
+	for (uint32_t i = 0; i < 8; i++)
+		p->r[i] = (uint32_t)g[from[i]];
+	p->eip = (uint32_t)g[REG_RIP];
+	p->eflags = (uint32_t)g[REG_EFL];
+	p->cs = (uint16_t)g[REG_CSGSFS];
+	p->ss = (uint16_t)((uint64_t)g[REG_CSGSFS] >> 48);
+}
+
+/* The monitor itself has faulted: say where, for world.py, and end. */
+NORETURN static void
+monitor_fault(struct passage *p, uint64_t rip, uint64_t address)
+{
+	struct exit_info *x = &p->engine->ctl->exit;
+
+	x->address = rip - (uint64_t)(uintptr_t)__executable_start;
+	x->data[0] = address;
+	x->data[1] = p->signal;
+	sys_exit_group(STATUS_FAULT);
+	__builtin_unreachable();
+}
+
+int
+passage_taken(int signal, void *info, void *context, struct passage *p)
+{
+	const ucontext_t *uc = context;
+	const greg_t *g = uc->uc_mcontext.gregs;
+	const uint64_t rip = (uint64_t)g[REG_RIP];
+	const bool asynchronous = signal == SIGNAL_KICK || signal == SIGNAL_TIMER;
+
+	(void)info;
+	p->signal = (uint32_t)signal;
+	if (!p->in_guest || ((uint16_t)g[REG_CSGSFS] == HOST_CODE64 && is_monitor(rip) && !is_entry(rip))) {
+		if (!asynchronous)
+			monitor_fault(p, rip, (uint64_t)g[REG_CR2]);
+		return 0;
+	}
+	p->trap = (uint32_t)g[REG_TRAPNO];
+	p->error = (uint32_t)g[REG_ERR];
+	p->address = (uint64_t)g[REG_CR2];
+	p->rip = rip;
+	p->where = LEFT_GUEST;
+	if ((uint16_t)g[REG_CSGSFS] == HOST_CODE64) {
+		p->where = is_entry(rip) ? LEFT_ENTRY : LEFT_ESCAPED;
+		return 1;
+	}
+	keep_registers(p, g);
+	__builtin_memcpy(p->fx, uc->uc_mcontext.fpregs, FX_VISIBLE);
+	return 1;
+}
+
+/* ---- may it run directly? ------------------------------------------------------------------------------ */
+
+static uint32_t
+why_not(const struct engine *e)
+{
+	const struct vcpu *v = e->v;
+	const uint32_t flags = v->eflags;
+	const uint32_t code = SEG_CODE | SEG_S | SEG_P | SEG_DB, stack = SEG_W | SEG_S | SEG_P | SEG_DB;
+
+	if (!protected_mode(v) || v->cpl == 0)
+		return DECLINE_MODE;
+	if ((v->seg[CS].attr & (code | SEG_UNUSABLE)) != code || (v->seg[SS].attr & (stack | SEG_CODE | SEG_UNUSABLE)) != stack)
+		return DECLINE_MODE;
+	if ((flags & (FL_IF | FL_IOPL | FL_TF | FL_NT | FL_RF | FL_AC | FL_VIF | FL_VIP)) != FL_IF)
+		return DECLINE_FLAGS;
+	if ((v->cr0 & (CR0_EM | CR0_TS)) || v->ignne)
+		return DECLINE_FPU;
+	if ((e->mode & MODE_ONE) || e->data_watch || e->breakpoint_count)
+		return DECLINE_DEBUG;
+	if (e->intr->clock.mode != CLOCK_HOST || e->intr->clock.stunned)
+		return DECLINE_CLOCK;
+	return DECLINE_NONE;
+}
+
+static bool
+decline(struct engine *e, uint32_t why, uint32_t wait)
+{
+	e->ctl->stats.direct_declines[why]++;
+	habit_declined(e, wait);
+	return false;
+}
+
+/* The code at EIP and the top of the stack, put into the window without a fault. */
+static bool
+prepare_pages(struct engine *e)
+{
+	const struct vcpu *v = e->v;
+	const uint32_t user = v->cpl == 3 ? PF_U : 0;
+	const uint32_t code = v->seg[CS].base + v->eip, stack = v->seg[SS].base + v->r[ESP];
+	const struct code_page *page = code_page(e, code);
+	const struct entry *entry;
+
+	if (!page)
+		return decline(e, DECLINE_PAGE, WAIT_FETCH);
+	if (page->found & e->direct->sensitive)
+		return decline(e, DECLINE_CODE, WAIT_DECLINED);
+	if (!window_has(e, code, PROT_EXEC) && window_map(e, code, user | PF_I) != WINDOW_MAPPED)
+		return decline(e, DECLINE_PAGE, WAIT_DECLINED);
+	entry = window_has(e, stack, PROT_READ) ? NULL : shadow_find(e, e->direct->window.view, stack);
+	if (entry && (entry->spte & SPTE_W))
+		window_map(e, stack, user | PF_W);
+	return true;
+}
+
+/* ---- in -------------------------------------------------------------------------------------------------- */
+
+static void
+load_passage(struct engine *e)
+{
+	struct passage *p = e->direct->passage;
+	const struct vcpu *v = e->v;
+
+	__builtin_memcpy(p->r, v->r, sizeof p->r);
+	p->eip = v->eip;
+	p->eflags = (eflags_get(e) & GUEST_FLAGS) | FL_IF | FL_1;
+	p->fx = e->v->fx;
+}
+
+/* Until when the guest may run undisturbed, in host time. */
+static uint64_t
+host_deadline(const struct engine *e, uint64_t now)
+{
+	const uint64_t until = e->deadline < e->run_end_ns ? e->deadline : e->run_end_ns;
+	const uint64_t guest_now = now - __atomic_load_n(&e->intr->clock.offset_ns, __ATOMIC_RELAXED);
+
+	return until > guest_now ? now + (until - guest_now) : now;
+}
+
+/* One stay in guest code.  False: somebody wants attention, and nothing has run. */
+static bool
+stay(struct engine *e)
+{
+	struct passage *p = e->direct->passage;
+	struct control *c = e->ctl;
+
+	segments_enter(e->direct);
+	__atomic_store_n(&c->direct, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&c->attention, __ATOMIC_SEQ_CST)) {
+		__atomic_store_n(&c->direct, 0, __ATOMIC_SEQ_CST);
+		return false;
+	}
+	c->stats.direct_stays[e->v->cpl & 3]++;
+	passage_enter(p);
+	__atomic_store_n(&c->direct, 0, __ATOMIC_SEQ_CST);
+	return p->where != LEFT_ENTRY;
+}
+
+/* ---- out --------------------------------------------------------------------------------------------------- */
+
+static bool
+bytes_before(struct engine *e, uint32_t n, uint8_t *bytes)
+{
+	const uint32_t linear = e->v->seg[CS].base + e->direct->passage->eip - n;
+
+	for (uint32_t i = 0; i < n; i++) {
+		const struct entry *entry = shadow_find(e, e->direct->window.view, linear + i);
+		struct shadow_hit hit;
+
+		if (!entry || (entry->spte & (SPTE_MMIO | SPTE_DEV)))
+			return false;
+		entry_hit(e, entry, &hit);
+		bytes[i] = e->ram[(hit.spte & ~(uint64_t)(PAGE_SIZE - 1)) + ((linear + i) & (PAGE_SIZE - 1))];
+	}
+	return true;
+}
+
+/* INT3 is reported behind it: CC, or CD 03. */
+static void
+rewind_breakpoint(struct engine *e)
+{
+	uint8_t b[2];
+
+	if (!bytes_before(e, 2, b))
+		return;
+	if (b[1] == 0xcc)
+		e->direct->passage->eip -= 1;
+	else if (b[0] == 0xcd && b[1] == 3)
+		e->direct->passage->eip -= 2;
+}
+
+/* #DB: POPF has set TF, and one more instruction has run; or ICEBP, which is to be run again. */
+static void
+take_debug(struct engine *e)
+{
+	struct passage *p = e->direct->passage;
+	uint8_t b;
+
+	if (p->eflags & FL_TF)
+		e->v->pending_dr6 |= DR6_BS;
+	else if (bytes_before(e, 1, &b) && b == 0xf1)
+		p->eip -= 1;
+}
+
+static void
+note_code(struct engine *e, uint32_t eip, bool call)
+{
+	struct code_page *c = code_page(e, e->v->seg[CS].base + eip);
+
+	if (!c)
+		return;
+	if (!call) {
+		c->work++;
+		return;
+	}
+	if (++c->calls >= STUB_CALLS && !c->work && !(c->found & SCAN_SYSTEM)) {
+		c->found |= SCAN_SYSTEM;
+		window_code_changed(e, c->ppn);
+	}
+}
+
+/* INT 80h, SYSENTER and SYSCALL are two bytes. */
+static void
+take_call(struct engine *e)
+{
+	e->direct->passage->eip -= 2;
+	note_code(e, e->direct->passage->eip, true);
+	e->ctl->stats.direct_calls++;
+}
+
+/* What the exit says beside the registers. */
+static void
+note_exit(struct engine *e)
+{
+	const struct passage *p = e->direct->passage;
+	struct run_stats *s = &e->ctl->stats;
+
+	switch (p->signal) {
+	case SIGNAL_KICK: case SIGNAL_TIMER:
+		s->direct_kicks++;
+		note_code(e, p->eip, false);
+		break;
+	case SIGNAL_SYS:
+		take_call(e);
+		break;
+	case SIGNAL_TRAP:
+		s->direct_faults++;
+		if (p->trap == V_BP)
+			rewind_breakpoint(e);
+		else
+			take_debug(e);
+		break;
+	case SIGNAL_SEGV:
+		if (p->trap == V_GP)
+			s->direct_privileged++;
+		else
+			s->direct_faults++;
+		break;
+	default:
+		s->direct_faults++;
+	}
+}
+
+static void
+store_passage(struct engine *e)
+{
+	const struct passage *p = e->direct->passage;
+	struct vcpu *v = e->v;
+
+	__builtin_memcpy(v->r, p->r, sizeof p->r);
+	v->eip = p->eip;
+	v->eflags = (v->eflags & ~(uint32_t)GUEST_FLAGS) | (p->eflags & (GUEST_FLAGS & ~(uint32_t)FL_ARITH)) | FL_1;
+	lf_put(e, p->eflags & FL_ARITH);
+}
+
+/* ---- faults that the window makes -------------------------------------------------------------------------------- */
+
+static uint32_t
+access_of(const struct engine *e, uint32_t error)
+{
+	return (error & (PF_W | PF_I)) | (e->v->cpl == 3 ? PF_U : 0);
+}
+
+/* True when the page is there now and the guest may go on. */
+static bool
+hidden_fault(struct engine *e)
+{
+	struct direct *d = e->direct;
+	const struct passage *p = d->passage;
+
+	if (p->signal != SIGNAL_SEGV || p->trap != V_PF || p->address >> 32)
+		return false;
+	if (window_map(e, (uint32_t)p->address, access_of(e, p->error)) != WINDOW_MAPPED)
+		return false;
+	e->ctl->stats.direct_hidden++;
+	return true;
+}
+
+/* ---- a burst -------------------------------------------------------------------------------------------- */
+
+enum outcome {
+	NOTHING_RAN,
+	WENT_COLD,	/* the pages that it asks for cost more than it gains; the state is an instruction boundary */
+	LEFT		/* the passage says why */
+};
+
+/* Stays, until one ends in something that is not a hidden fault. */
+static enum outcome
+burst(struct engine *e)
+{
+	struct direct *d = e->direct;
+	struct run_stats *s = &e->ctl->stats;
+	enum outcome outcome = NOTHING_RAN;
+	uint64_t now = sys_monotonic_ns(), then;
+
+	s->direct_bursts++;
+	for (;;) {
+		direct_arm(d, now, host_deadline(e, now));
+		if (!stay(e))
+			return outcome;
+		then = now;
+		if (d->passage->where == LEFT_ESCAPED)
+			return LEFT;
+		const bool hidden = hidden_fault(e);
+
+		now = sys_monotonic_ns();
+		s->ns_direct += now - then;
+		habit_stay(d, now - then, hidden);
+		if (!hidden)
+			return LEFT;
+		if (d->bad >= BAD_MOST && !d->eager) {
+			s->direct_declines[DECLINE_COLD]++;
+			return WENT_COLD;
+		}
+		outcome = WENT_COLD;		/* what attention at the next entry would find */
+	}
+}
+
+/* What the guest did to a data segment register with a selector that the host knows too. */
+static void
+reload_segments(struct engine *e)
+{
+	const struct passage *p = e->direct->passage;
+	const uint16_t now[6] = { [ES] = p->es, [SS] = p->ss, [DS] = p->ds, [FS] = p->fs, [GS] = p->gs };
+	const uint32_t unknown = e->direct->unknown;
+
+	for (uint32_t i = ES; i <= GS; i++)
+		if (i != CS && (unknown >> i & 1))
+			load_segment(e, i, now[i]);
+}
+
+NORETURN static void
+lost(struct engine *e, enum error_reason reason)
+{
+	e->ctl->exit.reason = reason;
+	e->ctl->exit.address = e->direct->passage->rip;
+	leave(e, EXIT_ERROR);
+}
+
+static void
+take_over(struct engine *e, enum outcome outcome)
+{
+	struct direct *d = e->direct;
+
+	if (d->passage->where == LEFT_ESCAPED)
+		lost(e, ERR_GUEST_ESCAPED);
+	if (outcome == LEFT)
+		note_exit(e);
+	d->unknown = segments_store(e, d);
+	store_passage(e);
+	if (d->unknown >> CS & 1)
+		lost(e, ERR_HOST_SELECTOR);
+}
+
+bool
+direct_run(struct engine *e)
+{
+	struct direct *d = e->direct;
+	enum outcome outcome;
+	uint32_t why;
+
+	if (!d)
+		return false;
+	count_insns(e);
+	why = why_not(e);
+	if (why != DECLINE_NONE)
+		return decline(e, why, WAIT_DECLINED);
+	window_prepare(e);
+	if (!prepare_pages(e))
+		return false;
+	if (!segments_load(e, d))
+		return decline(e, DECLINE_SEGMENT, WAIT_DECLINED);
+	direct_release(e);
+	fpu_leave(e);
+	load_passage(e);
+	outcome = burst(e);
+	fpu_enter(e);
+	if (outcome != NOTHING_RAN) {
+		take_over(e, outcome);
+		habit_after(e);
+	}
+	if (clock_now(e->intr) >= (e->deadline < e->run_end_ns ? e->deadline : e->run_end_ns))
+		poll_soon(e);
+	state_changed(e);
+	direct_hold(e);
+	if (d->unknown)
+		reload_segments(e);
+	return true;
+}

@@ -1,0 +1,133 @@
+/*
+ * world_direct.h -- the parts of direct execution and what they share.
+ *
+ *   world_direct.c   may it run directly, going in, coming out, what the exit means
+ *   world_enter.S    the way in and out
+ *   world_setup.c    signals, system calls and the time stamp counter, once
+ *   world_segment.c  guest segments as host selectors
+ *   world_window.c   the user window
+ *   world_habit.c    whether it pays
+ */
+#ifndef RF_WORLD_DIRECT_H
+#define RF_WORLD_DIRECT_H
+
+#include "scan.h"
+#include "shadow.h"
+#include "window.h"
+#include "world.h"
+#include "world_enter.h"
+
+/* ---- window ---- */
+
+#define WINDOW_PAGES 16384u	/* areas of a process are limited too: vm.max_map_count */
+#define WINDOW_STALE 128u
+#define WINDOW_PPNS 4096u
+#define WINDOW_VPNS (1u << 20)
+#define PROT_READ 1u
+#define PROT_WRITE 2u
+#define PROT_EXEC 4u
+
+struct window_page {
+	uint32_t vpn;
+	uint32_t ppn;		/* NO_PPN: device memory */
+	uint32_t stamp;		/* PROT_EXEC: of the page when it was scanned */
+	uint16_t next;		/* with the same ppn % WINDOW_PPNS */
+	uint8_t prot;
+	uint8_t stale;
+};
+
+struct window_range { uint32_t first, count; };	/* VPNs */
+
+struct window {
+	uint32_t space;		/* of shadow.c; GLOBAL_SPACE: the window is empty */
+	uint32_t view;
+	uint32_t used;		/* pages[1..used] */
+	uint32_t free;		/* list through `next` */
+	uint32_t executable;	/* pages with PROT_EXEC */
+	uint32_t stale_count;
+	uint32_t stale_all;
+	uint32_t full;		/* the host had no more areas */
+	uint64_t epoch;		/* shadow.epoch at which the space's leaves were last found true */
+	uint64_t changes;	/* machine.changes as of the last look at the stamps of executable pages */
+	struct window_range stale[WINDOW_STALE];
+	uint16_t heads[WINDOW_PPNS];
+	uint16_t page_of[WINDOW_VPNS];
+	struct window_page pages[WINDOW_PAGES + 1];
+};
+
+/* ---- segments ---- */
+
+#define LDT_SLOTS 64u
+
+struct ldt_slot { uint32_t base, limit, attr, used; };
+
+/* ---- code pages ---- */
+
+#define CODE_PAGES 2048u
+#define STUB_CALLS 8u		/* so many system calls, and never seen at work: a system-call stub */
+
+/* What is known of a page of code, at one stamp. */
+struct code_page {
+	uint32_t ppn;
+	uint32_t stamp;
+	uint32_t found;		/* enum scan_class */
+	uint16_t calls;		/* system calls made from it directly */
+	uint16_t work;		/* times that the clock found direct execution in it */
+};
+
+/* ---- habits ---- */
+
+#define HABITS 1024u
+
+/* ns that a stay costs which does nothing. */
+struct cost { uint64_t least, count; };
+
+struct habit {
+	uint32_t cr3, page;	/* linear address of the code page >> 12 */
+	uint32_t wait;		/* instructions to interpret first */
+};
+
+struct direct {
+	struct passage *passage;
+	uint32_t vcpu;
+	int32_t ram_fd, dev_fd;
+	int32_t timer;
+	uint32_t eager;		/* DIRECT_EAGER */
+	uint32_t sensitive;	/* enum scan_class: what this host does not trap */
+	uint32_t ldt_next;
+	uint32_t ldt_round;	/* counts entries: slots of this one may not be taken */
+	uint16_t loaded[6];	/* host selectors by enum sreg, as they were loaded */
+	uint32_t unknown;	/* bits by enum sreg: the guest loaded a selector of the host's */
+	uint64_t armed;		/* host ns at which the timer will fire; 0: it is not set */
+	uint32_t bad;		/* stays in a row that did not pay */
+	uint32_t good;		/* the last one paid well */
+	struct cost cost[2];	/* of a stay; of one that ends in a hidden fault */
+	struct habit *habit;	/* of the burst that is running */
+	struct ldt_slot ldt[LDT_SLOTS];
+	struct code_page code_pages[CODE_PAGES];
+	struct habit habits[HABITS];
+	struct window window;
+};
+
+/* world_setup.c: false where the host refuses something that is needed. */
+HIDDEN bool direct_setup(struct engine *e, struct direct *d, int32_t ram_fd, int32_t dev_fd);
+HIDDEN void direct_arm(struct direct *d, uint64_t now, uint64_t until);
+
+/* world_window.c */
+enum window_result { WINDOW_MAPPED, WINDOW_EMULATE, WINDOW_REFUSED };
+HIDDEN bool window_prepare(struct engine *e);
+HIDDEN enum window_result window_map(struct engine *e, uint32_t linear, uint32_t acc);
+HIDDEN bool window_has(const struct engine *e, uint32_t linear, uint32_t prot);
+HIDDEN struct code_page *code_page(struct engine *e, uint32_t linear);
+
+/* world_segment.c */
+HIDDEN bool segments_load(struct engine *e, struct direct *d);	/* false: the host cannot express them */
+HIDDEN void segments_enter(struct direct *d);
+HIDDEN uint32_t segments_store(struct engine *e, struct direct *d);	/* direct.unknown */
+
+/* world_habit.c */
+HIDDEN void habit_declined(struct engine *e, uint32_t wait);
+HIDDEN void habit_stay(struct direct *d, uint64_t ns, bool hidden);
+HIDDEN void habit_after(struct engine *e);
+
+#endif

@@ -1,0 +1,512 @@
+/*
+ * world_window.c -- the user window.  Invariants: window.h.
+ *
+ * Mapping a page costs the host some microseconds, so neighbours that lie in a row in guest memory
+ * too are mapped along, if the shadow page table knows them: their A bits, and D where writable, are set.
+ * What becomes stale is noted and leaves the window at the next entry, several pages at a time.
+ * The window belongs to one address space and view; it is emptied only when another one really goes
+ * direct, so kernel threads and short processes in between cost nothing.
+ *
+ * Source: Linux, mmap(2), munmap(2); vm.max_map_count in Documentation/admin-guide/sysctl/vm.rst.
+ */
+#include "world_direct.h"
+
+#include "sysraw.h"
+#include "watch.h"
+
+enum { MAP_SHARED = 1, MAP_FIXED = 0x10, MAP_POPULATE = 0x8000, RUN_PAGES = 16, OUT_OF_AREAS = 12 /* ENOMEM */ };
+
+#define WINDOW_END (1ull << 32)
+
+static struct window *
+window_of(struct engine *e)
+{
+	return &e->direct->window;
+}
+
+static uint32_t
+window_bit(const struct engine *e)
+{
+	return (uint32_t)PG_WINDOW << e->direct->vcpu;
+}
+
+/* ---- the record ------------------------------------------------------------------------------ */
+
+static uint16_t *
+head_of(struct window *w, uint32_t ppn)
+{
+	return &w->heads[ppn % WINDOW_PPNS];
+}
+
+/* Does the window map ppn with these rights, somewhere? */
+static bool
+ppn_has(struct window *w, uint32_t ppn, uint32_t prot)
+{
+	for (uint32_t i = *head_of(w, ppn); i; i = w->pages[i].next)
+		if (w->pages[i].ppn == ppn && (w->pages[i].prot & prot))
+			return true;
+	return false;
+}
+
+/* The rights of a page that is in the record change; 0: none are left. */
+static void
+page_set_prot(struct engine *e, struct window_page *page, uint32_t prot)
+{
+	struct window *w = window_of(e);
+	const uint32_t lost = page->prot & ~prot;
+
+	if ((page->prot ^ prot) & PROT_EXEC)
+		w->executable += prot & PROT_EXEC ? 1 : -1u;
+	page->prot = (uint8_t)prot;
+	if (page->ppn == NO_PPN)
+		return;
+	if (prot & PROT_WRITE)
+		__atomic_fetch_or(&e->page_flags[page->ppn], (uint8_t)window_bit(e), __ATOMIC_SEQ_CST);
+	else if ((lost & PROT_WRITE) && !ppn_has(w, page->ppn, PROT_WRITE))
+		__atomic_fetch_and(&e->page_flags[page->ppn], (uint8_t)~window_bit(e), __ATOMIC_SEQ_CST);
+}
+
+static struct window_page *
+page_new(struct engine *e, uint32_t vpn, uint32_t ppn)
+{
+	struct window *w = window_of(e);
+	uint32_t index = w->free;
+	struct window_page *page;
+
+	if (index)
+		w->free = w->pages[index].next;
+	else
+		index = ++w->used;
+	page = &w->pages[index];
+	*page = (struct window_page){ .vpn = vpn, .ppn = ppn, .next = *head_of(w, ppn) };
+	*head_of(w, ppn) = (uint16_t)index;
+	w->page_of[vpn] = (uint16_t)index;
+	return page;
+}
+
+static void
+page_remove(struct engine *e, uint32_t vpn)
+{
+	struct window *w = window_of(e);
+	const uint16_t index = w->page_of[vpn];
+	struct window_page *page = &w->pages[index];
+	uint16_t *from;
+
+	if (!index)
+		return;
+	page_set_prot(e, page, 0);
+	for (from = head_of(w, page->ppn); *from != index; from = &w->pages[*from].next)
+		;
+	*from = page->next;
+	page->next = (uint16_t)w->free;
+	w->free = index;
+	w->page_of[vpn] = 0;
+}
+
+static bool
+record_full(const struct window *w)
+{
+	return !w->free && w->used == WINDOW_PAGES;
+}
+
+/* ---- taking pages out ------------------------------------------------------------------------- */
+
+static void
+unmap(struct engine *e, uint32_t first, uint32_t count)
+{
+	sys_munmap((uint64_t)first << PAGE_SHIFT, (uint64_t)count << PAGE_SHIFT);
+	e->ctl->stats.window_unmaps++;
+}
+
+static void
+window_empty(struct engine *e)
+{
+	struct window *w = window_of(e);
+	uint32_t i;
+
+	if (w->used) {
+		sys_munmap(PAGE_SIZE, WINDOW_END - PAGE_SIZE);
+		sys_munmap(0, PAGE_SIZE);
+	}
+	for (i = 1; i <= w->used; i++) {
+		if (w->page_of[w->pages[i].vpn] != i)
+			continue;
+		w->page_of[w->pages[i].vpn] = 0;
+		if ((w->pages[i].prot & PROT_WRITE) && w->pages[i].ppn != NO_PPN)
+			__atomic_fetch_and(&e->page_flags[w->pages[i].ppn], (uint8_t)~window_bit(e), __ATOMIC_SEQ_CST);
+	}
+	for (i = 0; i < WINDOW_PPNS; i++)
+		w->heads[i] = 0;
+	w->used = w->free = w->executable = w->stale_count = w->stale_all = w->full = 0;
+	w->space = GLOBAL_SPACE;
+}
+
+static void
+stale_page(struct window *w, uint32_t vpn)
+{
+	struct window_page *page = &w->pages[w->page_of[vpn]];
+	struct window_range *last = &w->stale[w->stale_count - 1];
+
+	if (!w->page_of[vpn] || page->stale)
+		return;
+	page->stale = 1;
+	if (w->stale_count && vpn == last->first + last->count) {
+		last->count++;
+		return;
+	}
+	if (w->stale_count == WINDOW_STALE) {
+		w->stale_all = 1;
+		return;
+	}
+	w->stale[w->stale_count++] = (struct window_range){ vpn, 1 };
+}
+
+static bool
+is_shown(const struct window *w, uint32_t space, uint32_t view)
+{
+	return w->space != GLOBAL_SPACE && view == w->view && (space == w->space || space == GLOBAL_SPACE);
+}
+
+void
+window_forget_range(struct engine *e, uint32_t space, uint32_t view, uint32_t linear, uint32_t count)
+{
+	struct window *w;
+	uint32_t vpn;
+
+	if (!e->direct)
+		return;
+	w = window_of(e);
+	if (is_shown(w, space, view))
+		for (vpn = linear >> PAGE_SHIFT; count--; vpn++)
+			stale_page(w, vpn);
+}
+
+void
+window_forget(struct engine *e, uint32_t space, uint32_t view, uint32_t linear)
+{
+	window_forget_range(e, space, view, linear, 1);
+}
+
+void
+window_forget_all(struct engine *e)
+{
+	if (e->direct)
+		window_of(e)->stale_all = 1;
+}
+
+static void
+stale_ppn(struct engine *e, uint32_t ppn, uint32_t prot)
+{
+	struct window *w = window_of(e);
+
+	for (uint32_t i = *head_of(w, ppn); i; i = w->pages[i].next)
+		if (w->pages[i].ppn == ppn && (w->pages[i].prot & prot))
+			stale_page(w, w->pages[i].vpn);
+}
+
+void
+window_protect(struct engine *e, uint32_t ppn)
+{
+	if (e->direct && ppn < e->m->ram_pages && (e->page_flags[ppn] & window_bit(e)))
+		stale_ppn(e, ppn, PROT_WRITE);
+}
+
+void
+window_code_changed(struct engine *e, uint32_t ppn)
+{
+	if (e->direct)
+		stale_ppn(e, ppn, PROT_EXEC);
+}
+
+/* Every page with these rights for which `is_stale` holds. */
+static void
+stale_if(struct engine *e, uint32_t prot, bool (*is_stale)(const struct engine *, const struct window_page *))
+{
+	struct window *w = window_of(e);
+
+	for (uint32_t i = 1; i <= w->used; i++)
+		if (w->page_of[w->pages[i].vpn] == i && (w->pages[i].prot & prot) && is_stale(e, &w->pages[i]))
+			stale_page(w, w->pages[i].vpn);
+}
+
+static bool
+holds_code(const struct engine *e, const struct window_page *page)
+{
+	return page->ppn != NO_PPN && __atomic_load_n(&e->codemap[page->ppn], __ATOMIC_SEQ_CST) != 0;
+}
+
+static bool
+was_changed(const struct engine *e, const struct window_page *page)
+{
+	return page->ppn != NO_PPN && __atomic_load_n(&e->stamps[page->ppn], __ATOMIC_ACQUIRE) != page->stamp;
+}
+
+/* Not put off: the caller is about to say that it has obeyed. */
+static void
+take_out_stale(struct engine *e)
+{
+	struct window *w = window_of(e);
+
+	if (w->stale_all) {
+		window_empty(e);
+		return;
+	}
+	for (uint32_t i = 0; i < w->stale_count; i++) {
+		unmap(e, w->stale[i].first, w->stale[i].count);
+		for (uint32_t n = 0; n < w->stale[i].count; n++)
+			page_remove(e, w->stale[i].first + n);
+	}
+	w->stale_count = 0;
+}
+
+void
+window_obey(struct engine *e)
+{
+	if (!e->direct)
+		return;
+	stale_if(e, PROT_WRITE, holds_code);
+	take_out_stale(e);
+}
+
+/* ---- before guest code runs -------------------------------------------------------------------- */
+
+/* The window is the present address space's, and shows nothing that is not true. */
+bool
+window_prepare(struct engine *e)
+{
+	struct window *w = window_of(e);
+	struct shadow *sh = shadow_of(e);
+	const uint32_t view = e->v->cpl == 3 ? VIEW_USER : VIEW_SUPERVISOR;
+	const uint64_t changes = __atomic_load_n(&e->m->changes, __ATOMIC_ACQUIRE);
+
+	if (w->space != sh->current || w->view != view || w->full) {
+		if (w->space != GLOBAL_SPACE)
+			e->ctl->stats.window_switches++;
+		window_empty(e);
+		w->space = sh->current;
+		w->view = view;
+		w->epoch = sh->epoch;
+		w->changes = changes;
+		return true;
+	}
+	if (w->epoch != sh->epoch) {
+		shadow_verify_all(e, view);
+		w->epoch = sh->epoch;
+	}
+	if (w->changes != changes) {
+		w->changes = changes;
+		if (w->executable)
+			stale_if(e, PROT_EXEC, was_changed);
+	}
+	if (w->stale_count || w->stale_all)
+		take_out_stale(e);
+	if (w->space == GLOBAL_SPACE) {		/* all was stale */
+		w->space = sh->current;
+		w->view = view;
+	}
+	return true;
+}
+
+bool
+window_has(const struct engine *e, uint32_t linear, uint32_t prot)
+{
+	const struct window *w = &e->direct->window;
+	const uint16_t index = w->page_of[linear >> PAGE_SHIFT];
+
+	return index && (w->pages[index].prot & prot) == prot;
+}
+
+/* ---- code pages --------------------------------------------------------------------------------- */
+
+static struct code_page *
+code_page_of(struct engine *e, uint32_t ppn, uint32_t linear)
+{
+	struct code_page *c = &e->direct->code_pages[ppn % CODE_PAGES];
+	const uint32_t stamp = __atomic_load_n(&e->stamps[ppn], __ATOMIC_ACQUIRE);
+	struct scan_result result;
+
+	if (c->ppn == ppn && c->stamp == stamp && c->stamp)
+		return c;
+	*c = (struct code_page){ .ppn = ppn, .stamp = stamp };
+	c->found = scan_page(e->ram + (uint64_t)ppn * PAGE_SIZE, linear & (PAGE_SIZE - 1), NULL, &result);
+	return c;
+}
+
+/* What is known of the code at `linear`; NULL where the shadow page table has no code in RAM. */
+struct code_page *
+code_page(struct engine *e, uint32_t linear)
+{
+	const uint32_t view = e->v->cpl == 3 ? VIEW_USER : VIEW_SUPERVISOR;
+	const struct entry *entry = shadow_find(e, view, linear);
+	struct shadow_hit hit;
+
+	if (!entry || !(entry->spte & SPTE_X) || (entry->spte & (SPTE_MMIO | SPTE_DEV)))
+		return NULL;
+	entry_hit(e, entry, &hit);
+	if (hit.gpa >> PAGE_SHIFT >= e->m->ram_pages)
+		return NULL;
+	return code_page_of(e, (uint32_t)(hit.gpa >> PAGE_SHIFT), linear);
+}
+
+/* ---- putting pages in ---------------------------------------------------------------------------- */
+
+struct mapping {
+	uint32_t prot;
+	uint32_t ppn;		/* NO_PPN: device memory */
+	uint64_t frame;		/* byte in its file */
+};
+
+static bool
+must_be_seen(const struct engine *e, uint32_t ppn)
+{
+	return (e->page_flags[ppn] & PG_TRACED) || __atomic_load_n(&e->codemap[ppn], __ATOMIC_SEQ_CST);
+}
+
+/* The most that the window may show of a page to an access that does not fetch. */
+static struct mapping
+data_mapping(struct engine *e, const struct shadow_hit *hit)
+{
+	struct mapping m = { PROT_READ, NO_PPN, hit->spte & ~(uint64_t)(PAGE_SIZE - 1) };
+
+	if (hit->spte & SPTE_DEV)
+		return m;
+	m.ppn = (uint32_t)(m.frame >> PAGE_SHIFT);
+	if ((hit->spte & (SPTE_W | SPTE_ROM | SPTE_FB | SPTE_TRACED)) == SPTE_W && !must_be_seen(e, m.ppn))
+		m.prot |= PROT_WRITE;
+	return m;
+}
+
+/* False when the host refuses: no more areas, which emptying the window mends, or an address that it keeps for itself. */
+static bool
+put_in(struct engine *e, uint32_t linear, uint32_t count, const struct mapping *m)
+{
+	const int32_t fd = m->ppn == NO_PPN ? e->direct->dev_fd : e->direct->ram_fd;
+	const int64_t at = sys_mmap(linear, (uint64_t)count << PAGE_SHIFT, m->prot, MAP_SHARED | MAP_FIXED | MAP_POPULATE,
+	    fd, m->frame);
+
+	e->ctl->stats.window_maps++;
+	e->ctl->stats.window_pages += count;
+	if (at == -OUT_OF_AREAS)
+		window_of(e)->full = 1;
+	return at == linear;
+}
+
+/* Record first, map then: W4 must hold before a store can be made. */
+static void
+note(struct engine *e, uint32_t vpn, uint32_t ppn, uint32_t prot)
+{
+	struct window *w = window_of(e);
+	struct window_page *page = &w->pages[w->page_of[vpn]];
+
+	if (w->page_of[vpn] && page->ppn != ppn) {
+		page_remove(e, vpn);
+		page = page_new(e, vpn, ppn);
+	} else if (!w->page_of[vpn]) {
+		page = page_new(e, vpn, ppn);
+	}
+	page->stale = 0;
+	page_set_prot(e, page, prot);
+}
+
+/* May the page at `linear` be mapped along, as the next after `m` in one mapping? */
+static bool
+may_follow(struct engine *e, uint32_t linear, const struct mapping *m, uint64_t frame)
+{
+	struct window *w = window_of(e);
+	const struct entry *entry;
+	struct shadow_hit hit;
+	struct mapping next;
+
+	if (w->page_of[linear >> PAGE_SHIFT] || record_full(w))
+		return false;
+	entry = shadow_find(e, w->view, linear);
+	if (!entry || (entry->spte & SPTE_MMIO))
+		return false;
+	entry_hit(e, entry, &hit);
+	next = data_mapping(e, &hit);
+	return next.frame == frame && next.prot == m->prot && (next.ppn == NO_PPN) == (m->ppn == NO_PPN);
+}
+
+static bool
+map_data(struct engine *e, uint32_t linear, struct mapping m)
+{
+	uint32_t first = linear, count = 1;
+	uint32_t i;
+
+	while (count < RUN_PAGES && first + count * PAGE_SIZE > first
+	    && may_follow(e, first + count * PAGE_SIZE, &m, m.frame + (uint64_t)count * PAGE_SIZE))
+		count++;
+	while (count < RUN_PAGES && first >= 2 * PAGE_SIZE && m.frame >= PAGE_SIZE
+	    && may_follow(e, first - PAGE_SIZE, &m, m.frame - PAGE_SIZE)) {
+		first -= PAGE_SIZE;
+		m.frame -= PAGE_SIZE;
+		count++;
+	}
+	for (i = 0; i < count; i++)
+		note(e, (first >> PAGE_SHIFT) + i, m.ppn == NO_PPN ? NO_PPN : (uint32_t)(m.frame >> PAGE_SHIFT) + i, m.prot);
+	if ((m.prot & PROT_WRITE) && several_vcpus(e)) {
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);	/* W4 before W2 is looked at: watch.h, V4 */
+		for (i = 0; i < count; i++)
+			if (must_be_seen(e, (uint32_t)(m.frame >> PAGE_SHIFT) + i)) {
+				for (i = 0; i < count; i++)
+					note(e, (first >> PAGE_SHIFT) + i, (uint32_t)(m.frame >> PAGE_SHIFT) + i, m.prot & ~PROT_WRITE);
+				m.prot &= ~PROT_WRITE;
+				break;
+			}
+	}
+	return put_in(e, first, count, &m);
+}
+
+/* W3.  The page's bytes are watched from before they are scanned. */
+static enum window_result
+map_code(struct engine *e, uint32_t linear, const struct shadow_hit *hit)
+{
+	const struct mapping m = { PROT_READ | PROT_EXEC, (uint32_t)(hit->spte >> PAGE_SHIFT), hit->spte & ~(uint64_t)(PAGE_SIZE - 1) };
+	struct code_page *c;
+	uint32_t stamp;
+
+	if (hit->spte & SPTE_DEV)
+		return WINDOW_EMULATE;
+	stamp = __atomic_load_n(&e->stamps[m.ppn], __ATOMIC_ACQUIRE);
+	if (__atomic_load_n(&e->codemap[m.ppn], __ATOMIC_RELAXED) != ~0ull) {
+		__atomic_store_n(&e->codemap[m.ppn], ~0ull, __ATOMIC_SEQ_CST);
+		tlb_flush_writes(e, m.ppn);
+		watch_begin(e, m.ppn, stamp);
+	}
+	take_out_stale(e);		/* what mapped it writable */
+	c = code_page_of(e, m.ppn, linear);
+	if (c->found & e->direct->sensitive)
+		return WINDOW_EMULATE;
+	note(e, linear >> PAGE_SHIFT, m.ppn, m.prot);
+	window_of(e)->pages[window_of(e)->page_of[linear >> PAGE_SHIFT]].stamp = stamp;
+	return put_in(e, linear & PAGE_MASK, 1, &m) ? WINDOW_MAPPED : WINDOW_REFUSED;
+}
+
+/*
+ * Guest code asked for `linear` (PF_W, PF_U, PF_I bits) and the window had it not.  WINDOW_EMULATE: the
+ * interpreter must do it -- a true fault, a device, a store that must be seen, code that may not run.
+ */
+enum window_result
+window_map(struct engine *e, uint32_t linear, uint32_t acc)
+{
+	struct window *w = window_of(e);
+	struct shadow_hit hit;
+	struct mapping m;
+
+	if (shadow_access(e, linear, acc, &hit) != SHADOW_FILLED || (hit.spte & SPTE_MMIO))
+		return WINDOW_EMULATE;
+	if (w->stale_count || w->stale_all)	/* the walk may have forgotten something */
+		window_prepare(e);
+	if (record_full(w)) {
+		w->full = 1;
+		return WINDOW_REFUSED;
+	}
+	if (acc & PF_I)
+		return map_code(e, linear, &hit);
+	m = data_mapping(e, &hit);
+	if ((acc & PF_W) && !(m.prot & PROT_WRITE)) {
+		e->ctl->stats.direct_traced++;
+		return WINDOW_EMULATE;
+	}
+	return map_data(e, linear & PAGE_MASK, m) ? WINDOW_MAPPED : WINDOW_REFUSED;
+}
