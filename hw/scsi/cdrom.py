@@ -1,10 +1,13 @@
 """A CD-ROM drive's command set (MMC) over a block device of 2048-byte blocks: one data track, one session.
 
+It is carried by an IDE channel, or by a SCSI adapter through `hw.scsi.cdrom_unit`; the two differ in what it names
+itself, and in the interface feature.
+
 A disc is connected and disconnected by the host, or ejected and loaded by the guest. Who has not been told of it is
 told: a disc that replaces another is first reported as absent, then as changed. The disc itself is wiring: after a
 resume the same one is plugged in without `connect`.
-Not modelled: MODE SELECT, audio, sub-channels, raw sectors, DVD structures, READ HEADER and READ TRACK INFORMATION
-(20/00 each, raw READ CD 24/00). Only LUN 0.
+Not modelled: MODE SELECT through IDE, audio, sub-channels, raw sectors, DVD structures, READ HEADER and READ TRACK
+INFORMATION (20/00 each, raw READ CD 24/00). Only LUN 0.
 Source: MMC-3 (T10 1363D) and SPC-3, cited as [mmc] and [spc].
 """
 
@@ -23,12 +26,14 @@ from hw.scsi.mmc_spec import (
     CD_BLOCKS_MAX,
     CD_READ,
     CORE,
+    CORE_SCSI,
     DISC_INFORMATION,
     DVD_READ,
     EVENTS_SUPPORTED,
     FEATURE_CURRENT,
     FRAMES,
     INQUIRY,
+    INQUIRY_SCSI,
     LEAD_OUT,
     LEAD_OUT_CONTROL,
     MECHANISM,
@@ -57,12 +62,15 @@ from hw.scsi.mmc_spec import (
     Profile,
     TocFormat,
 )
+from hw.scsi.mode_select import HEADER_6_BYTES, HEADER_10_BYTES, selected_pages
 from hw.scsi.scsi_spec import (
     ADDITIONAL_LENGTH,
     ALL_PAGES,
+    COUNT_6_FOR_0,
     FIELD_IN_CDB,
     INVALID_FIELD,
     INVALID_OPCODE,
+    LBA_6_MASK,
     LBA_OUT_OF_RANGE,
     LOCKED,
     LOCKED_EMPTY,
@@ -74,6 +82,7 @@ from hw.scsi.scsi_spec import (
     POWER_ON,
     READ_ERROR,
     RESPONSE_CURRENT,
+    SAVE_PAGES,
     SAVING_NOT_SUPPORTED,
     VALID,
     WRONG_TRACK_MODE,
@@ -83,7 +92,8 @@ from hw.scsi.scsi_spec import (
     Sense,
     SenseData,
 )
-from hw.scsi.wiring import BlocksIn, CheckCondition, DataIn, Good, Outcome
+from hw.scsi.sense import Refused
+from hw.scsi.wiring import BlocksIn, CheckCondition, DataIn, Good, ListOut, Outcome
 from hw.wiring import BlockDevice
 from ringfence.errors import MediaError
 
@@ -122,8 +132,12 @@ class Cdrom:
 
     State = CdromState
 
-    def __init__(self, state: CdromState, tray: Tray, medium: BlockDevice | None = None) -> None:
+    def __init__(
+        self, state: CdromState, tray: Tray, medium: BlockDevice | None = None, *, scsi: bool = False
+    ) -> None:
+        """`scsi`: a SCSI adapter carries the commands."""
         self.state, self.tray, self.medium = state, tray, medium
+        self._identity, self._core = (INQUIRY_SCSI, CORE_SCSI) if scsi else (INQUIRY, CORE)
         self._commands: dict[int, Callable[[bytes], Outcome]] = {
             Op.TEST_UNIT_READY: lambda cdb: self._ready() or Good(),
             Op.REQUEST_SENSE: self.request_sense,
@@ -133,6 +147,9 @@ class Cdrom:
             Op.START_STOP_UNIT: self.start_stop,
             Op.PREVENT_ALLOW: self.prevent_allow,
             Op.READ_CAPACITY_10: self.read_capacity,
+            Op.REZERO_UNIT: lambda cdb: self._ready() or Good(),
+            Op.READ_6: lambda cdb: self.read(number(cdb, 1, 3) & LBA_6_MASK, cdb[4] or COUNT_6_FOR_0),
+            Op.SEEK_6: lambda cdb: self.seek(number(cdb, 1, 3) & LBA_6_MASK),
             Op.READ_10: lambda cdb: self.read(number(cdb, 2, 4), number(cdb, 7, 2)),
             Op.READ_12: lambda cdb: self.read(number(cdb, 2, 4), number(cdb, 6, 4)),
             Op.SEEK_10: lambda cdb: self.seek(number(cdb, 2, 4)),
@@ -145,6 +162,8 @@ class Cdrom:
             MmcOp.MECHANISM_STATUS: lambda cdb: DataIn(MECHANISM[: number(cdb, 8, 2)]),
             MmcOp.READ_CD: self.read_cd,
         }
+        if scsi:
+            self._commands |= dict.fromkeys((Op.MODE_SELECT_6, Op.MODE_SELECT_10), self.mode_select)
 
     @property
     def block_size(self) -> int:
@@ -206,9 +225,26 @@ class Cdrom:
         try:
             return read_until_bad(self.medium, first, count, views)
         except MediaError as error:
-            check = self._check(READ_ERROR)
-            self.state.information, self.state.information_valid = error.block & 0xFFFFFFFF, 1
+            check = CheckCondition(READ_ERROR, error.block)
+            self.failed(check)
             return check
+
+    def failed(self, check: CheckCondition) -> None:
+        """A read, by whomever it was done, ended so: keep its sense data."""
+        self._set_sense(check.sense)
+        if check.information is not None:
+            self.state.information, self.state.information_valid = check.information & 0xFFFFFFFF, 1
+
+    def refused(self, refusal: Refused) -> CheckCondition:
+        """The parameters were wrong. Where in the list is not kept."""
+        return self._check(refusal.sense)
+
+    def was_reset(self, attention: Sense) -> None:
+        """A reset on a SCSI bus: the tray is unlocked, and the guest is told. [spc: hard reset]"""
+        s = self.state
+        s.locked = 0
+        s.attention = attention.asc << 8 | attention.ascq
+        self._set_sense(NO_SENSE)
 
     def take_sense(self) -> bytes:
         s = self.state
@@ -237,7 +273,7 @@ class Cdrom:
             return self._invalid(1)
         if cdb[2]:
             return self._invalid(2)
-        return DataIn(INQUIRY[: number(cdb, 3, 2)])
+        return DataIn(self._identity[: number(cdb, 3, 2)])
 
     def report_luns(self, cdb: bytes) -> Outcome:
         length = number(cdb, 6, 4)
@@ -255,6 +291,19 @@ class Cdrom:
             return pages
         header = (len(pages) + 6).to_bytes(2, "big") + bytes([self._medium_type(), 0, 0, 0, 0, 0])
         return DataIn((header + pages)[: number(cdb, 7, 2)])
+
+    def mode_select(self, cdb: bytes) -> Outcome:
+        """The parameters come with `select`: an IDE channel brings none to this drive."""
+        if cdb[1] & SAVE_PAGES:
+            return self._invalid(1)
+        length = number(cdb, 7, 2) if cdb[0] == Op.MODE_SELECT_10 else cdb[4]
+        return ListOut(length) if length else Good()
+
+    def select(self, cdb: bytes, data: bytes) -> None:
+        """Accept what MODE SENSE gives; nothing can be changed. Raises Refused."""
+        header = HEADER_10_BYTES if cdb[0] == Op.MODE_SELECT_10 else HEADER_6_BYTES
+        now = {code: self._page(code) for code in MODE_PAGES}
+        selected_pages(data, header, BLOCK_BYTES, now, {code: bytes(len(page)) for code, page in now.items()})
 
     def _mode_pages(self, cdb: bytes) -> bytes | CheckCondition:
         """The pages asked for, by page control; none can be changed."""
@@ -335,7 +384,7 @@ class Cdrom:
         cd, dvd = profile == Profile.CD_ROM, profile == Profile.DVD_ROM
         profiles = bytes.fromhex("0000 03 08 0010") + bytes([dvd, 0]) + bytes.fromhex("0008") + bytes([cd, 0])
         return [
-            profiles, CORE, MORPHING, REMOVABLE,
+            profiles, self._core, MORPHING, REMOVABLE,
             current(RANDOM_READABLE, cd or dvd), current(CD_READ, cd), current(DVD_READ, dvd),
         ]  # fmt: skip
 

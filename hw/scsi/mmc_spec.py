@@ -24,6 +24,8 @@ class MmcOp(IntEnum):
 # Commands that run whatever attention is pending.
 NOT_HELD_BACK = frozenset({0x12, 0x03, MmcOp.GET_CONFIGURATION, MmcOp.GET_EVENT_STATUS})
 
+# UNKNOWN: how VMware's CD-ROM drive on a SCSI adapter names itself; it has the IDE one's name here.
+INQUIRY_SCSI = bytes.fromhex("05 80 02 02 1F 00 00 30") + b"NECVMWarVMware IDE CDR10" + b"1.00"  # SCSI-2, wide, sync
 INQUIRY = bytes.fromhex("05 80 00 21 1F 00 00 00") + b"NECVMWarVMware IDE CDR10" + b"1.00"
 
 MSF_OFFSET = 150  # blocks before LBA 0: two seconds
@@ -75,6 +77,7 @@ class Feature(IntEnum):
 
 FEATURE_CURRENT = 1 << 0  # byte 2 of a descriptor, after the version
 CORE = bytes.fromhex("0001 0B 08 00000002 01 000000")  # ATAPI
+CORE_SCSI = bytes.fromhex("0001 0B 08 00000001 01 000000")
 MORPHING = bytes.fromhex("0002 07 04 02 000000")
 REMOVABLE = bytes.fromhex("0003 0B 04 29 000000")  # tray, eject, lock
 RANDOM_READABLE = bytes.fromhex("0010 00 08 00000800 0001 00 00")
