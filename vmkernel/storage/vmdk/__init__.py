@@ -1,0 +1,1 @@
+"""VMDK: the descriptor, and one file for each kind of extent."""
