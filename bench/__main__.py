@@ -14,10 +14,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.status import Status
 
-from bench import compute, devices, kernel, linux
+from bench import compute, devices, kernel, linux, linux_user, transit
 from bench.clocks import check_clock
+from bench.engines import USUAL, Engines, find_engines
 from bench.host import LOAD_MAX, host_facts, load_average
-from bench.peers import Peers, Ringfence, find_peers
+from bench.peers import Peers, find_peers
 from bench.plan import FULL, QUICK, Plan, Say
 from bench.rows import Verdict
 from bench.table import print_table
@@ -33,8 +34,10 @@ MEASURES: dict[str, Callable[[Plan], None]] = {
     "compute": compute.measure,
     "nano": kernel.measure_nano,
     "syscalls": kernel.measure_syscalls,
+    "transit": transit.measure,
     "devices": devices.measure,
     "linux": linux.measure,
+    "linux_user": linux_user.measure,
 }
 
 
@@ -43,7 +46,10 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--quick", action="store_true", help="one short repetition: does it work, not how fast is it")
     top.add_argument("--only", action="append", choices=MEASURES, help="one measure; may be repeated")
     top.add_argument("--repeat", type=positive, metavar="N", help=f"repetitions ({FULL.repetitions})")
-    top.add_argument("--engine", default="interp", help="ours (%(default)s)")
+    top.add_argument(
+        "--engine", action="append", metavar="NAME",
+        help=f"one of ours; may be repeated, and the others are held against the first ({', '.join(USUAL)})",
+    )  # fmt: skip
     top.add_argument("--json", action="store_true", help="the rows and all facts as JSON, and no table")
     top.add_argument(
         "--output", type=Path, metavar="FILE", help="write them here (default, of a whole run: bench/results.json)"
@@ -64,10 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     facts = host_facts()
     warn_of_load(console)
     peers = find_peers()
-    for missing in peers.missing:
-        console.print(f"left out: {missing.name}: {missing.reason}", markup=False, highlight=False, soft_wrap=True)
-    plan = new_plan(options, peers, lambda text: None)
     try:
+        engines = find_engines(options.engine)
+        plan = new_plan(options, engines, peers, lambda text: None)
+        for missing in (*peers.missing, *engines.missing):
+            console.print(f"left out: {missing.name}: {missing.reason}", markup=False, highlight=False, soft_wrap=True)
         with console.status("") as status:
             plan.say = progress(console, status)
             run(plan, options.only or list(MEASURES))
@@ -76,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return STATUS_BAD_INPUT
     except KeyboardInterrupt:
         return STATUS_INTERRUPTED
-    document = results(plan, facts)
+    document = results(plan, engines, facts)
     publish(options, plan, document)
     for text in plan.notes:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -87,11 +94,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if plan.errors or missed else 0
 
 
-def new_plan(options: argparse.Namespace, peers: Peers, say: Say) -> Plan:
+def new_plan(options: argparse.Namespace, engines: Engines, peers: Peers, say: Say) -> Plan:
     effort = QUICK if options.quick else FULL
     if options.repeat:
         effort = effort.repeated(options.repeat)
-    return Plan(Ringfence(options.engine), peers, effort, say)
+    ours, *others = engines.here
+    return Plan(ours, peers, effort, say, others=tuple(others))
 
 
 def progress(console: Console, status: Status) -> Say:
@@ -106,7 +114,7 @@ def progress(console: Console, status: Status) -> Say:
 
 def run(plan: Plan, measures: list[str]) -> None:
     """The clocks, then each measure."""
-    for peer in (plan.ours, *plan.peers.emulators()):
+    for peer in (*plan.engines, *plan.peers.emulators()):
         plan.say(f"clock of {peer.name}")
         try:
             plan.clocks[peer.name] = check_clock(peer)
@@ -119,7 +127,7 @@ def run(plan: Plan, measures: list[str]) -> None:
             plan.errors.append(f"{name}: {error}")
 
 
-def results(plan: Plan, facts: dict[str, object]) -> dict[str, object]:
+def results(plan: Plan, engines: Engines, facts: dict[str, object]) -> dict[str, object]:
     """The document: what the host was, what the clocks are, every sample, and the rows."""
     clocks = {
         peer.name: {"guest_clock": peer.clock, "guest_over_host": round(plan.clocks[peer.name].agreement, 4),
@@ -127,12 +135,12 @@ def results(plan: Plan, facts: dict[str, object]) -> dict[str, object]:
         for peer in plan.guest_peers()
     }  # fmt: skip
     load = {"load_at_end": round(load_average(), 2), "repetitions": plan.effort.repetitions}
-    versions = {plan.ours.name: plan.ours.version(), **plan.peers.versions()}
+    versions = {engine.name: engine.version() for engine in plan.engines} | plan.peers.versions()
     return {
         "host": {**facts, **load},
         "versions": versions,
         "clocks": clocks,
-        "missing": {missing.name: missing.reason for missing in plan.peers.missing},
+        "missing": {missing.name: missing.reason for missing in (*plan.peers.missing, *engines.missing)},
         "errors": plan.errors,
         "rows": [row.as_json() for row in plan.rows],
         "samples": {key: [float(f"{value:.6g}") for value in values] for key, values in plan.samples.items()},

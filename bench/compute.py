@@ -1,8 +1,8 @@
-"""User code: the workloads of `compute` beside native code, TCG, Bochs and Unicorn.
+"""User code: the workloads of `compute`, engine by engine, beside native code, TCG, Bochs and Unicorn.
 
 Each contender gets the amount of each workload that takes it the same time; then, workload by workload, repetitions
 alternate: A B C D, A B C D. What counts is the time of one operation; the number of instructions in an operation,
-counted once by our own engine, turns it into MIPS. It is the same number for everyone: the object code is the same.
+counted once by our interpreter, turns it into MIPS. It is the same number for everyone: the object code is the same.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from bench.clocks import LONGER, PROBE_SCALE
+from bench.engines import NO_SLOWER
 from bench.flat import Unicorn
 from bench.inside import instructions_of
-from bench.peers import GuestPeer, Native
+from bench.peers import Bochs, GuestPeer, Native, Ringfence, Tcg
 from bench.plan import Plan
-from bench.rows import Better, compare, geometric_mean, median
+from bench.rows import Better, Row, compare_runs, geometric_mean, significant
 from bench.transcript import RunFailed, Work, works
 
 UNIT = "MIPS"
@@ -24,11 +25,15 @@ MARGIN = 1.25  # a short probe runs slower than the whole
 NATIVE_PROBE_SCALE = 400
 BY_HOST_LONGER = 4  # a difference of two runs has the noise of two starts in it
 
-# peer: (must, aim) of the geometric mean
-TARGETS: dict[str, tuple[float | None, float | None]] = {
-    "native": (0.033, 0.067),
-    "Unicorn": (1.0, None),
-    "Bochs": (1.0, None),
+# engine, peer: (must, aim) of the geometric mean
+TARGETS: dict[tuple[str, str], tuple[float | None, float | None]] = {
+    ("interp", Native.name): (0.033, 0.067),
+    ("interp", Unicorn.name): (1.0, None),
+    ("interp", Bochs.name): (1.0, None),
+    ("direct", Native.name): (0.952, 0.99),
+    ("direct", Tcg.name): (5.0, 9.0),
+    ("direct", Unicorn.name): (1.0, None),
+    ("direct", Bochs.name): (1.0, None),
 }
 
 
@@ -73,7 +78,8 @@ def measure(plan: Plan) -> None:
     checksums: dict[str, dict[str, int]] = {contender.name: {} for contender in contenders}
     for workload in workloads:
         for repetition in range(plan.effort.repetitions):
-            for contender in list(contenders):
+            by_host_too = repetition < plan.effort.by_host_repetitions
+            for contender in [one for one in contenders if by_host_too or not one.by_host]:
                 plan.say(f"compute {workload} {repetition + 1}/{plan.effort.repetitions}: {contender.name}")
                 try:
                     ns, checksum = contender.sample(workload)
@@ -83,9 +89,16 @@ def measure(plan: Plan) -> None:
                     continue
                 checksums[contender.name][workload] = checksum
                 plan.keep(f"compute.{workload} ns/op", contender.name, ns)
-    if any(contender.name == plan.ours.name for contender in contenders):
-        peers = [contender.name for contender in contenders if contender.name != plan.ours.name]
-        add_rows(plan, peers, checksums)
+    left = [contender.name for contender in contenders]
+    engines = [engine for engine in plan.engines if engine.name in left]
+    if not engines:
+        return
+    plan.say("compute: counting instructions")
+    instructions = {workload: instructions_of(workload) for workload in workloads}
+    others = [name for name in left if name not in [engine.name for engine in engines]]
+    for engine in engines:
+        beside = [plan.ours.name] if engine is not plan.ours and plan.ours in engines else []
+        add_rows(plan, engine, others + beside, checksums, instructions)
 
 
 def enter(plan: Plan) -> Iterator[Contender]:
@@ -126,24 +139,38 @@ def scales_for(probes: list[Work], scale: int, seconds: float) -> dict[str, int]
     return {work.name: choose_scale(work.clock_ns, scale, seconds) for work in probes}
 
 
-def add_rows(plan: Plan, peers: list[str], checksums: dict[str, dict[str, int]]) -> None:
+def add_rows(
+    plan: Plan, engine: Ringfence, peers: list[str], checksums: dict[str, dict[str, int]],
+    instructions: dict[str, float],
+) -> None:  # fmt: skip
     """A row per workload and peer, and the geometric means of those whose checksums all agree."""
-    ours = checksums[plan.ours.name]
-    plan.say("compute: counting instructions")
-    instructions = {workload: instructions_of(plan.ours.engine, workload) for workload in ours}
+    ours = checksums[engine.name]
 
-    def mips(workload: str, contender: str) -> float:
-        return 1000 * instructions[workload] / median(plan.kept(f"compute.{workload} ns/op", contender))
+    def mips(workload: str, contender: str) -> list[float]:
+        return [1000 * instructions[workload] / ns for ns in plan.kept(f"compute.{workload} ns/op", contender)]
 
     for peer in peers:
         wrong = [workload for workload in ours if checksums[peer].get(workload) != ours[workload]]
-        plan.errors += [f"compute.{workload}: {peer} has another checksum than {plan.ours.name}" for workload in wrong]
-        pairs = {name: (mips(name, plan.ours.name), mips(name, peer)) for name in ours if name not in wrong}
-        prefix = f"{plan.ours.engine}.compute"
-        plan.rows += [
-            compare(f"{prefix}.{workload}", UNIT, Better.HIGH, *pair, peer) for workload, pair in pairs.items()
-        ]
+        plan.errors += [f"compute.{workload}: {peer} has another checksum than {engine.name}" for workload in wrong]
+        rows = [
+            compare_runs(
+                f"{engine.engine}.compute.{name}", UNIT, Better.HIGH, mips(name, engine.name), mips(name, peer), peer
+            )
+            for name in ours if name not in wrong
+        ]  # fmt: skip
+        plan.rows += rows
         if not wrong:
-            must, aim = TARGETS.get(peer, (None, None))
-            we, they = (geometric_mean(pair[side] for pair in pairs.values()) for side in (0, 1))
-            plan.rows.append(compare(f"{prefix}.geomean", UNIT, Better.HIGH, we, they, peer, must, aim))
+            plan.rows.append(mean_row(f"{engine.engine}.compute.geomean", rows, peer, *asked(engine, peer)))
+
+
+def mean_row(measure_name: str, rows: list[Row], peer: str, must: float | None, aim: float | None) -> Row:
+    """The geometric means of rows that all have a peer."""
+    ours, theirs, ratio = (
+        significant(geometric_mean(getattr(row, field) for row in rows)) for field in ("ours", "peer", "ratio")
+    )
+    return Row(measure_name, UNIT, ours, theirs, peer, ratio, must, aim)
+
+
+def asked(engine: Ringfence, peer: str) -> tuple[float | None, float | None]:
+    """Must and aim; of any other engine, no more than that it is not much slower than the reference."""
+    return TARGETS.get((engine.engine, peer), (NO_SLOWER if peer.startswith("Ringfence ") else None, None))

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from bench.engines import COUNTING
 from bench.peers import MEMORY_MIB
 from bench.transcript import RunFailed
 from guests.builder import build
@@ -20,12 +21,12 @@ from vmx.stop import StopKind
 SMALL, LARGE = 1, 11  # percent of the usual work
 
 
-def run_inside(engine: str, image: Image, command_line: str) -> tuple[int, str]:
+def run_inside(image: Image, command_line: str) -> tuple[int, str]:
     """(instructions in user mode, what was printed). Raises RunFailed unless the program exits with 0."""
     reads, writes = os.pipe()
     with os.fdopen(reads, "rb") as printed:
         serial = open_serial(f"file:/proc/self/fd/{writes}", lambda _: None)
-        machine = Machine(MachineConfig(MEMORY_MIB, engine), Attachments((serial,)))
+        machine = Machine(MachineConfig(MEMORY_MIB, COUNTING), Attachments((serial,)))
         try:
             machine.load(image, command_line)
             machine.start()
@@ -40,13 +41,13 @@ def run_inside(engine: str, image: Image, command_line: str) -> tuple[int, str]:
     return instructions, text
 
 
-def instructions_of(engine: str, workload: str) -> float:
+def instructions_of(workload: str) -> float:
     """User-mode instructions in one operation of a workload of `compute`, as the difference of two runs."""
     path = build("compute")
     counted = []
     for scale in (SMALL, LARGE):
         image = load_program(Path(path), MEMORY_MIB << 20)
-        instructions, text = run_inside(engine, image, f"only={workload} scale={scale}")
+        instructions, text = run_inside(image, f"only={workload} scale={scale}")
         found = re.search(rf"COMPUTE {workload} \w+ (\d+)", text)
         if not found:
             raise RunFailed(f"compute only={workload} printed no COMPUTE line")

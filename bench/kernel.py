@@ -1,4 +1,4 @@
-"""Guests that print what they measured, beside the emulators: kernel work here, by `nano` and `syscalls`.
+"""Guests that print what they measured, beside the emulators and engine by engine: `nano` and `syscalls` here.
 
 A peer whose guest clock follows the host's is compared by what the guest prints. Of one whose clock does not (Bochs),
 only the host's time between two lines is known, as the difference of a long and a short run; then we are measured the
@@ -11,16 +11,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.peers import GuestPeer
+from bench.engines import NO_SLOWER
+from bench.peers import GuestPeer, Ringfence
 from bench.plan import SHORT, Plan
-from bench.rows import Better, absolute, compare, median
+from bench.rows import Better, absolute, compare_runs, median
 from bench.transcript import RunFailed, Transcript
 
 NANO_TRIES = 3  # guests/nano runs each loop so often, and the empty loop too
 
 
+Targets = tuple[float | None, float | None]  # must and aim
+NOTHING_ASKED: Targets = (None, None)
+
+
 def run_alone(guest: Guest, peer: GuestPeer, count: int) -> Transcript:
     return peer.run(guest.name, f"count={count}")
+
+
+def nothing_asked(engine: Ringfence, peer: GuestPeer) -> Targets:
+    return NOTHING_ASKED
+
+
+def no_slower(engine: Ringfence, peer: GuestPeer) -> Targets:
+    """No engine makes anything much slower than our interpreter does."""
+    return (NO_SLOWER, None) if isinstance(peer, Ringfence) else NOTHING_ASKED
+
+
+def asked_of_nano(engine: Ringfence, peer: GuestPeer) -> Targets:
+    """And direct execution should make nothing slower than the emulators do."""
+    if isinstance(peer, Ringfence):
+        return no_slower(engine, peer)
+    return (None, 1.0) if engine.engine == "direct" else NOTHING_ASKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +49,8 @@ class Guest:
     """How a guest is run, and its lines are read.
 
     `unit` is that of the operation named; `passes` is loops per line; `printed` makes the value of a line's fields,
-    `from_host_ns` of an operation's name and the host's time for one repeat. `not_beside` names peers to leave out.
+    `from_host_ns` of an operation's name and the host's time for one repeat. `not_beside` names peers to leave out;
+    `targets` gives must and aim of an engine of ours beside a peer, or beside the reference engine if `by_engine`.
     """
 
     name: str
@@ -41,15 +63,17 @@ class Guest:
     host_suffix: str = ""
     run: Callable[[Guest, GuestPeer, int], Transcript] = run_alone
     not_beside: frozenset[str] = frozenset()
+    targets: Callable[[Ringfence, GuestPeer], Targets] = nothing_asked
+    by_engine: bool = True
 
 
 NANO = Guest(
     "nano", "NANO", lambda name: "ns", Better.LOW, NANO_TRIES, lambda fields: float(fields[2]), lambda name, ns: ns,
-    "+loops",
+    "+loops", targets=asked_of_nano,
 )  # fmt: skip
 SYSCALLS = Guest(
     "syscalls", "SYSCALL", lambda name: "round trips/s", Better.HIGH, 1, lambda fields: float(fields[1]),
-    lambda name, ns: 1e9 / ns,
+    lambda name, ns: 1e9 / ns, targets=no_slower,
 )  # fmt: skip
 
 
@@ -69,10 +93,12 @@ def host_ns(guest: Guest, long: Transcript, short: Transcript, repeats: int) -> 
 
 def measure_nano(plan: Plan) -> None:
     """Rows in ns beside each peer, and our cycles of the TSC."""
-    for name in measure_guest(plan, NANO, plan.effort.nano_count):
-        cycles = plan.kept(f"nano.{name} cycles", plan.ours.name)
-        if cycles:
-            plan.rows.append(absolute(f"{plan.ours.engine}.nano.{name}", "cycles", median(cycles)))
+    names = measure_guest(plan, NANO, plan.effort.nano_count)
+    for engine in plan.engines:
+        for name in names:
+            cycles = plan.kept(f"nano.{name} cycles", engine.name)
+            if cycles:
+                plan.rows.append(absolute(f"{engine.engine}.nano.{name}", "cycles", median(cycles)))
 
 
 def measure_syscalls(plan: Plan) -> None:
@@ -82,23 +108,31 @@ def measure_syscalls(plan: Plan) -> None:
 def measure_guest(plan: Plan, guest: Guest, count: int) -> list[str]:
     """Every peer, interleaved; then a row per operation and peer. The names of the operations."""
     peers = [peer for peer in plan.guest_peers() if peer.name not in guest.not_beside]
-    by_host = [peer for peer in peers if not plan.follows_host(peer)]
-    timed = [plan.ours, *by_host] if by_host else []
     names: dict[str, None] = {}
     for repetition in range(plan.effort.repetitions):
-        for peer in list(peers):
+        by_host_too = repetition < plan.effort.by_host_repetitions
+        timed = timed_by_host(plan, peers) if by_host_too else []
+        for peer in [peer for peer in peers if by_host_too or plan.follows_host(peer)]:
             plan.say(f"{guest.name} {repetition + 1}/{plan.effort.repetitions}: {peer.name}")
             try:
                 names |= sample(plan, guest, peer, count, with_host=peer in timed)
             except RunFailed as error:
                 plan.errors.append(f"{guest.name}: {peer.name}: {error}")
                 peers.remove(peer)
-    for peer in peers:
-        if peer is plan.ours or plan.ours not in peers:
+    for engine, peer in plan.pairs(peers):
+        if isinstance(peer, Ringfence) and not guest.by_engine:
             continue
         for name in names:
-            add_row(plan, guest, name, peer)
+            add_row(plan, guest, name, engine, peer)
     return list(names)
+
+
+def timed_by_host(plan: Plan, peers: list[GuestPeer]) -> list[GuestPeer]:
+    """Those whose clock does not follow the host's, and all that are held against them."""
+    astray = [peer for peer in peers if not plan.follows_host(peer)]
+    if any(isinstance(peer, Ringfence) for peer in astray):
+        return peers
+    return [peer for peer in peers if peer in astray or isinstance(peer, Ringfence)] if astray else []
 
 
 def sample(plan: Plan, guest: Guest, peer: GuestPeer, count: int, *, with_host: bool) -> dict[str, None]:
@@ -117,15 +151,16 @@ def sample(plan: Plan, guest: Guest, peer: GuestPeer, count: int, *, with_host: 
     return names
 
 
-def add_row(plan: Plan, guest: Guest, name: str, peer: GuestPeer) -> None:
-    follows = plan.follows_host(peer)
+def add_row(plan: Plan, guest: Guest, name: str, engine: Ringfence, peer: GuestPeer) -> None:
+    follows = plan.follows_host(peer) and plan.follows_host(engine)
     measure_name = f"{guest.name}.{name}" + ("" if follows else " by host")
-    ours, theirs = plan.kept(measure_name, plan.ours.name), plan.kept(measure_name, peer.name)
-    row_name = f"{plan.ours.engine}.{guest.name}.{name}{'' if follows else guest.host_suffix}"
+    ours, theirs = plan.kept(measure_name, engine.name), plan.kept(measure_name, peer.name)
+    row_name = f"{engine.engine}.{guest.name}.{name}{'' if follows else guest.host_suffix}"
     if not ours or not theirs:
         plan.notes.append(f"left out: {row_name} beside {peer.name}: not timed, or not by both")
         return
+    must, aim = guest.targets(engine, peer)
     try:
-        plan.rows.append(compare(row_name, guest.unit(name), guest.better, median(ours), median(theirs), peer.name))
+        plan.rows.append(compare_runs(row_name, guest.unit(name), guest.better, ours, theirs, peer.name, must, aim))
     except ValueError as error:
         plan.notes.append(f"left out: {error}")

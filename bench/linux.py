@@ -14,12 +14,12 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from bench.peers import BOCHS, BOCHS_IPS, QEMU, ROOT, TIMEOUT_S, Bochs, GuestPeer, Ringfence, Tcg
+from bench.peers import BOCHS, BOCHS_IPS, QEMU, ROOT, TIMEOUT_S, Bochs, Ringfence, Tcg
 from bench.plan import Plan
-from bench.rows import Better, compare, median
+from bench.rows import Better, compare_runs
 from bench.transcript import RunFailed, Transcript, record
 from tests.realguests import fetch, iso
 from tests.realguests.packages import PackagesUnavailable
@@ -32,7 +32,9 @@ APPEND = "mods=none checks=none end=reboot loglevel=6 earlyprintk=serial,ttyS0,1
 FIRST_LINE = re.compile(r"\[ +0\.0+\] Linux version ").match
 LAST_LINE = re.compile(r"T: \[[0-9.]+\] ALL DONE").match
 
+KERNEL, COMMAND = "linux.kernel_to_shell", "linux.command_to_shell"
 MUST, AIM = 0.5, 1.0  # of TCG's speed
+MUST_BESIDE_REFERENCE, MUST_BESIDE_BOCHS = 0.9, 1.0
 
 BOCHS_BIOS = Path("/usr/share/bochs/BIOS-bochs-latest")
 VIDEO_BIOS = "vgabios-stdvga.bin"
@@ -57,6 +59,10 @@ debug: action=ignore
 pci: enabled=1, chipset=i440fx
 """
 
+Contender = Callable[[], dict[str, float]]  # seconds by measure
+Goal = tuple[float | None, float | None]  # must and aim
+Asked = Callable[[Ringfence, str], Goal]  # of an engine of ours beside a peer
+
 
 def is_last(line: str) -> bool:
     return LAST_LINE(line) is not None
@@ -67,17 +73,19 @@ def direct(boot: iso.Boot) -> list[str]:
     return ["-kernel", str(boot.kernel), "-initrd", str(boot.initrd), "-append", boot.append]
 
 
-def boot_ours(ours: Ringfence, boot: iso.Boot) -> Transcript:
-    command = [*ours.command(), "--mem", str(MEMORY_MIB), "--no-reboot"]
+def boot_ours(
+    ours: Ringfence, boot: iso.Boot, memory_mib: int = MEMORY_MIB, timeout_s: float = TIMEOUT_S
+) -> Transcript:  # fmt: skip
+    command = [*ours.command(), "--mem", str(memory_mib), "--no-reboot"]
     command += [f"-{word}" if word.startswith("-") else word for word in direct(boot)]
-    return record(command, TIMEOUT_S, folder=ROOT, is_last=is_last)
+    return record(command, timeout_s, folder=ROOT, is_last=is_last)
 
 
-def boot_tcg(boot: iso.Boot) -> Transcript:
+def boot_tcg(boot: iso.Boot, memory_mib: int = MEMORY_MIB, timeout_s: float = TIMEOUT_S) -> Transcript:
     """With the devices that ours has, too."""
-    command = [QEMU, "-accel", "tcg", "-m", str(MEMORY_MIB), *direct(boot), "-serial", "stdio", "-display", "none"]
+    command = [QEMU, "-accel", "tcg", "-m", str(memory_mib), *direct(boot), "-serial", "stdio", "-display", "none"]
     command += ["-monitor", "none", "-no-reboot", "-nodefaults", "-vga", "std"]
-    return record(command, TIMEOUT_S, is_last=is_last)
+    return record(command, timeout_s, is_last=is_last)
 
 
 def boot_bochs(disc: Path, vga: Path) -> Transcript:
@@ -95,22 +103,26 @@ def boot_bochs(disc: Path, vga: Path) -> Transcript:
         return record(command, TIMEOUT_S, serial_pipe=(reads, writes), folder=folder, is_last=is_last)
 
 
-def boots(plan: Plan) -> dict[str, Callable[[], Transcript]]:
+def boots(plan: Plan) -> dict[str, Contender]:
     """How each contender boots it, by name. Raises PackagesUnavailable."""
     boot = fetch.boot_files(FLAVOUR, APPEND)
-    found: dict[str, Callable[[], Transcript]] = {plan.ours.name: lambda: boot_ours(plan.ours, boot)}
+
+    def by(engine: Ringfence) -> Contender:
+        return lambda: seconds(boot_ours(engine, boot))
+
+    found = {engine.name: by(engine) for engine in plan.engines}
     if plan.peers.tcg:
-        found[Tcg.name] = lambda: boot_tcg(boot)
+        found[Tcg.name] = lambda: seconds(boot_tcg(boot))
     if plan.peers.bochs:
         disc, vga = fetch.isolinux_iso(FLAVOUR, APPEND), fetch.seabios(VIDEO_BIOS)
-        found[Bochs.name] = lambda: boot_bochs(disc, vga)
+        found[Bochs.name] = lambda: seconds(boot_bochs(disc, vga))
     return found
 
 
-def seconds(transcript: Transcript) -> tuple[float, float]:
+def seconds(transcript: Transcript) -> dict[str, float]:
     """From the kernel's first line to the last one, and from the start of the command. Raises RunFailed."""
     first, last = transcript.first(FIRST_LINE), transcript.first(LAST_LINE)
-    return (last.host_ns - first.host_ns) / 1e9, (last.host_ns - transcript.started_ns) / 1e9
+    return {KERNEL: (last.host_ns - first.host_ns) / 1e9, COMMAND: (last.host_ns - transcript.started_ns) / 1e9}
 
 
 def measure(plan: Plan) -> None:
@@ -120,25 +132,46 @@ def measure(plan: Plan) -> None:
     except PackagesUnavailable as error:
         plan.notes.append(f"left out: linux: {error}")
         return
-    for repetition in range(plan.effort.boots):
-        for name, boot in list(contenders.items()):
-            plan.say(f"linux {repetition + 1}/{plan.effort.boots}: {name}")
+    interleave(plan, "linux", contenders, plan.effort.boots)
+    add_rows(plan, KERNEL, contenders, asked_of_boot)
+    add_rows(plan, COMMAND, [name for name in contenders if name != Bochs.name], nothing_asked)
+
+
+def interleave(plan: Plan, what: str, contenders: dict[str, Contender], repetitions: int) -> None:
+    """Into the plan's samples. One that fails is an error, and leaves; Bochs takes part once, it takes so long."""
+    for repetition in range(repetitions):
+        for name, contender in list(contenders.items()):
+            if repetition and name == Bochs.name:
+                continue
+            plan.say(f"{what} {repetition + 1}/{repetitions}: {name}")
             try:
-                from_kernel, from_command = seconds(boot())
+                found = contender()
             except RunFailed as error:
-                plan.errors.append(f"linux: {name}: {error}")
+                plan.errors.append(f"{what}: {name}: {error}")
                 del contenders[name]
                 continue
-            plan.keep("linux.kernel_to_shell", name, from_kernel)
-            plan.keep("linux.command_to_shell", name, from_command)
-    peers: list[GuestPeer] = [peer for peer in plan.peers.emulators() if peer.name in contenders]
-    for peer in peers if plan.ours.name in contenders else ():
-        beside_tcg = peer.name == Tcg.name
-        add_row(plan, "linux.kernel_to_shell", peer.name, *((MUST, AIM) if beside_tcg else ()))
-        if beside_tcg:
-            add_row(plan, "linux.command_to_shell", peer.name)
+            for measure_name, took in found.items():
+                plan.keep(measure_name, name, took)
 
 
-def add_row(plan: Plan, measure: str, peer: str, must: float | None = None, aim: float | None = None) -> None:
-    ours, theirs = median(plan.kept(measure, plan.ours.name)), median(plan.kept(measure, peer))
-    plan.rows.append(compare(f"{plan.ours.engine}.{measure}", "s", Better.LOW, ours, theirs, peer, must, aim))
+def add_rows(plan: Plan, measure_name: str, contenders: Iterable[str], asked: Asked) -> None:
+    """Each engine of ours beside the others' emulators, and beside our reference."""
+    here = list(contenders)
+    ours = {engine.name for engine in plan.engines}
+    for engine in plan.engines:
+        for peer in here if engine.name in here else ():
+            if peer in ours and (peer != plan.ours.name or engine is plan.ours):
+                continue
+            mine, theirs = plan.kept(measure_name, engine.name), plan.kept(measure_name, peer)
+            row = compare_runs(
+                f"{engine.engine}.{measure_name}", "s", Better.LOW, mine, theirs, peer, *asked(engine, peer)
+            )
+            plan.rows.append(row)
+
+
+def nothing_asked(engine: Ringfence, peer: str) -> Goal:
+    return None, None
+
+
+def asked_of_boot(engine: Ringfence, peer: str) -> Goal:
+    return {Tcg.name: (MUST, AIM), Bochs.name: (MUST_BESIDE_BOCHS, None)}.get(peer, (MUST_BESIDE_REFERENCE, None))

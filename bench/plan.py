@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bench.clocks import ClockCheck
@@ -14,21 +14,32 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much work a repetition is, and how often a kernel is booted. Times are seconds of the host."""
+    """How much work a repetition is, and how often a kernel is booted. Times are seconds of the host.
+
+    A peer whose guest's clock goes astray takes part in the first `by_host_repetitions` only: it takes much longer.
+    """
 
     repetitions: int
+    by_host_repetitions: int
     workload_s: float  # the least for a workload of `compute`
     nano_count: int
     syscall_count: int
     device_count: int
+    transit_count: int
     boots: int
 
     def repeated(self, repetitions: int) -> Effort:
-        return replace(self, repetitions=repetitions, boots=repetitions)
+        return replace(self, repetitions=repetitions, by_host_repetitions=repetitions, boots=repetitions)
 
 
-FULL = Effort(5, workload_s=0.3, nano_count=500_000, syscall_count=1_000_000, device_count=100_000, boots=3)
-QUICK = Effort(1, workload_s=0.05, nano_count=10_000, syscall_count=50_000, device_count=10_000, boots=1)
+FULL = Effort(
+    5, by_host_repetitions=3, workload_s=0.3, nano_count=500_000, syscall_count=1_000_000, device_count=100_000,
+    transit_count=3000, boots=3,
+)  # fmt: skip
+QUICK = Effort(
+    1, by_host_repetitions=1, workload_s=0.05, nano_count=10_000, syscall_count=50_000, device_count=10_000,
+    transit_count=100, boots=1,
+)  # fmt: skip
 SHORT = 20  # a run that only gives what to subtract is this many times shorter
 
 
@@ -36,8 +47,8 @@ SHORT = 20  # a run that only gives what to subtract is this many times shorter
 class Plan:
     """What the measures of one run share.
 
-    `samples` keeps every repetition, by measure and contender; `errors` void a measure; `notes` say why a row is not
-    there.
+    `ours` is the reference among our engines, `others` are the rest. `samples` keeps every repetition, by measure and
+    contender; `errors` void a measure; `notes` say why a row is not there.
     """
 
     ours: Ringfence
@@ -49,10 +60,27 @@ class Plan:
     rows: list[Row] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    others: tuple[Ringfence, ...] = ()
+
+    @property
+    def engines(self) -> tuple[Ringfence, ...]:
+        """Ours, the reference first."""
+        return (self.ours, *self.others)
 
     def guest_peers(self) -> list[GuestPeer]:
-        """Those that run guests and have passed the clock check, we first."""
-        return [peer for peer in (self.ours, *self.peers.emulators()) if peer.name in self.clocks]
+        """Those that run guests and have passed the clock check, our engines first."""
+        return [peer for peer in (*self.engines, *self.peers.emulators()) if peer.name in self.clocks]
+
+    def pairs(self, peers: Sequence[GuestPeer]) -> list[tuple[Ringfence, GuestPeer]]:
+        """Of `peers`, each engine of ours with everyone it is held against: the emulators, then the reference."""
+        engines = [engine for engine in self.engines if engine in peers]
+        emulators = [peer for peer in peers if peer not in engines]
+        found: list[tuple[Ringfence, GuestPeer]] = []
+        for engine in engines:
+            found += [(engine, peer) for peer in emulators]
+            if engine is not self.ours and self.ours in engines:
+                found.append((engine, self.ours))
+        return found
 
     def workloads(self) -> list[str]:
         """Of `compute`, in its order; none unless somebody ran it."""

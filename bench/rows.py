@@ -3,7 +3,8 @@
     {"measure", "unit", "ours", "peer", "peer_name", "ratio", "must", "aim"}
 
 `ratio` above 1 means that we are better, whether the unit is a time or a rate; `must` and `aim` are ratios in that
-sense. A row without a peer is an absolute number: peer, peer_name and ratio are null.
+sense. Of repetitions made in turn, it is the median of their ratios: a host that slows down slows both of a pair.
+A row without a peer is an absolute number: peer, peer_name and ratio are null.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 
 
@@ -28,6 +29,7 @@ class Verdict(Enum):
     NONE = ""
     AIM = "met aim"
     MUST = "met must"
+    BELOW = "below aim"
     MISSED = "missed"
 
 
@@ -52,7 +54,7 @@ class Row:
             return Verdict.MISSED
         if self.aim is not None and self.ratio >= self.aim:
             return Verdict.AIM
-        return Verdict.MUST if self.must is not None else Verdict.MISSED
+        return Verdict.MUST if self.must is not None else Verdict.BELOW
 
     def as_json(self) -> dict[str, object]:
         return asdict(self)
@@ -67,6 +69,21 @@ def compare(
         raise ValueError(f"{measure}: no ratio of {ours} to {peer}")
     ratio = ours / peer if better is Better.HIGH else peer / ours
     return Row(measure, unit, significant(ours), significant(peer), peer_name, significant(ratio), must, aim)
+
+
+def compare_runs(
+    measure: str, unit: str, better: Better, ours: Sequence[float], peer: Sequence[float], peer_name: str,
+    must: float | None = None, aim: float | None = None,
+) -> Row:  # fmt: skip
+    """A row of repetitions, the n-th of ours made beside the n-th of the peer's; of others, the ratio of medians.
+
+    Raises ValueError as `compare` does.
+    """
+    row = compare(measure, unit, better, median(ours), median(peer), peer_name, must, aim)
+    if len(ours) != len(peer) or min(ours) <= 0 or min(peer) <= 0:
+        return row
+    ratios = [a / b if better is Better.HIGH else b / a for a, b in zip(ours, peer, strict=True)]
+    return replace(row, ratio=significant(median(ratios)))
 
 
 def absolute(measure: str, unit: str, ours: float) -> Row:

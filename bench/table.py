@@ -10,8 +10,10 @@ from rich.table import Table
 
 from bench.rows import Row, Verdict
 
-WIDTH_MIN = 132  # a narrower terminal breaks the lines, but loses no figure
-COLOURS = {Verdict.AIM: "green", Verdict.MUST: "yellow", Verdict.MISSED: "red", Verdict.NONE: ""}
+WIDTH_MIN = 148  # a narrower terminal breaks the lines, but loses no figure
+COLOURS = {
+    Verdict.AIM: "green", Verdict.MUST: "yellow", Verdict.BELOW: "yellow", Verdict.MISSED: "red", Verdict.NONE: "",
+}  # fmt: skip
 
 
 def number(value: float | None) -> str:

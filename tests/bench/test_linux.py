@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench import linux
-from bench.peers import Peers, Ringfence, Tcg
+from bench.peers import Bochs, Peers, Ringfence, Tcg
 from bench.plan import QUICK, Plan
 from bench.rows import Verdict
 from bench.transcript import Line, RunFailed, Transcript
@@ -15,6 +15,7 @@ from tests.realguests.packages import PackagesUnavailable
 SECOND = 1_000_000_000
 FIRST = "[    0.000000] Linux version 6.1.0-50-686 (debian-kernel@lists.debian.org)"
 LAST = "T: [4.89] ALL DONE"
+INTERP, DIRECT = Ringfence("interp"), Ringfence("direct")
 
 
 def booted(seconds: float) -> Transcript:
@@ -24,13 +25,18 @@ def booted(seconds: float) -> Transcript:
     return Transcript(0, (Line(SECOND, "SeaBIOS"), Line(begin, FIRST), Line(end, LAST), Line(end + 5, "reboot")))
 
 
-def plan(*, tcg: bool = True) -> Plan:
-    peers = Peers(native=None, tcg=Tcg() if tcg else None, bochs=None, unicorn=False, missing=())
-    return Plan(Ringfence("interp"), peers, QUICK, lambda text: None)
+def taking(times: dict[str, float]) -> dict[str, linux.Contender]:
+    """Contenders that take so long from the kernel's first line."""
+    return {name: lambda time=time: linux.seconds(booted(time)) for name, time in times.items()}  # type: ignore[misc]
+
+
+def plan(*others: Ringfence) -> Plan:
+    peers = Peers(native=None, tcg=Tcg(), bochs=None, unicorn=False, missing=())
+    return Plan(INTERP, peers, QUICK, lambda text: None, others=others)
 
 
 def test_the_time_is_between_the_kernels_first_line_and_the_scripts_last() -> None:
-    assert linux.seconds(booted(3)) == (3, 5)
+    assert linux.seconds(booted(3)) == {linux.KERNEL: 3, linux.COMMAND: 5}
     with pytest.raises(RunFailed, match="SeaBIOS"):
         linux.seconds(Transcript(0, (Line(1, "SeaBIOS"),)))
 
@@ -43,9 +49,7 @@ def test_only_the_scripts_own_line_ends_a_boot() -> None:
 def test_half_of_tcgs_speed_is_the_must(monkeypatch: pytest.MonkeyPatch) -> None:
     made = plan()
     times = {made.ours.name: 6.0, Tcg.name: 3.1}
-    monkeypatch.setattr(
-        linux, "boots", lambda plan: {name: lambda time=time: booted(time) for name, time in times.items()}
-    )
+    monkeypatch.setattr(linux, "boots", lambda plan: taking(times))
     linux.measure(made)
     assert [(row.measure, row.verdict()) for row in made.rows] == [
         ("interp.linux.kernel_to_shell", Verdict.MUST), ("interp.linux.command_to_shell", Verdict.NONE),
@@ -53,13 +57,27 @@ def test_half_of_tcgs_speed_is_the_must(monkeypatch: pytest.MonkeyPatch) -> None
     assert made.rows[0].ratio == pytest.approx(0.5167, rel=1e-3)
 
 
+def test_an_engine_is_held_against_our_reference_and_bochs_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan(DIRECT)
+    times = {INTERP.name: 4.4, DIRECT.name: 5.0, Tcg.name: 6.0, Bochs.name: 20.0}
+    monkeypatch.setattr(linux, "boots", lambda plan: taking(times))
+    linux.measure(made)
+    rows = {row.peer_name: row for row in made.rows if row.measure == "direct.linux.kernel_to_shell"}
+    assert {name: row.verdict() for name, row in rows.items()} == {
+        INTERP.name: Verdict.MISSED, Tcg.name: Verdict.AIM, Bochs.name: Verdict.MUST,
+    }  # fmt: skip
+    assert rows[INTERP.name].must == 0.9
+    of_interp = {row.peer_name for row in made.rows if row.measure == "interp.linux.kernel_to_shell"}
+    assert of_interp == {Tcg.name, Bochs.name}
+
+
 def test_a_contender_that_fails_is_an_error_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     made = plan()
 
-    def fails() -> Transcript:
+    def fails() -> dict[str, float]:
         raise RunFailed("no such kernel")
 
-    monkeypatch.setattr(linux, "boots", lambda plan: {made.ours.name: lambda: booted(1), Tcg.name: fails})
+    monkeypatch.setattr(linux, "boots", lambda plan: taking({INTERP.name: 1}) | {Tcg.name: fails})
     linux.measure(made)
     assert made.errors == [f"linux: {Tcg.name}: no such kernel"]
     assert made.rows == []

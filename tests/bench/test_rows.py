@@ -43,7 +43,7 @@ def test_numbers_without_a_ratio_are_refused(ours: float, peer: float) -> None:
         (0.066, 0.033, 0.067, Verdict.MUST),
         (0.067, 0.033, 0.067, Verdict.AIM),
         (1.0, 1.0, None, Verdict.MUST),
-        (0.9, None, 1.0, Verdict.MISSED),
+        (0.9, None, 1.0, Verdict.BELOW),
         (1.1, None, 1.0, Verdict.AIM),
         (5.0, None, None, Verdict.NONE),
         (None, 1.0, None, Verdict.NONE),

@@ -1,0 +1,200 @@
+"""User programs inside the Linux guest, beside the emulators: short processes, and busybox's sha256sum and gzip.
+
+    linux.forks         1,000 times fork, execve of a static program, exit and wait, by a shell
+    linux.sha256sum     of a file in memory; the same program natively is what can be had
+    linux.gzip
+
+The time is that of the host between two lines on the serial port, as in bench.linux; between them nothing else is
+printed. The file's text comes from a seeded generator in the guest (`stress text`), and all contenders have to come to
+the same hash and to the same number of compressed bytes.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import linux
+from bench.engines import COUNTING
+from bench.peers import Bochs, Native, Ringfence, Tcg
+from bench.plan import FULL, Plan
+from bench.rows import median, significant
+from bench.transcript import RunFailed, Transcript
+from ringfence.errors import RingfenceError
+from tests.realguests import fetch, iso, stress_program
+
+FORKS = 1000
+TEXT_MIB, QUICK_TEXT_MIB = 256, 8
+PROGRAMS = ("sha256sum", "gzip")
+COMMAND_LINE = "mods=none checks=userload end=reboot {}"
+GUEST_MIB = 192  # what the kernel and its file systems need besides the text
+TIMEOUT_S = 3600.0
+BLOCK_BYTES = 1 << 20
+AIM_BESIDE_TCG = 1.0  # of the processes
+PROGRAM_MUST_BESIDE_TCG = 4.0
+
+MARK = re.compile(r"T: load (begin|end) (\w+) ?(\S*)").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one load took, and what it came to: the processes that were waited for, a hash, a number of bytes."""
+
+    seconds: float
+    outcome: str
+
+
+def loads(transcript: Transcript) -> dict[str, Load]:
+    """By name. Raises RunFailed when one has no end, or there is none."""
+    begun: dict[str, int] = {}
+    found: dict[str, Load] = {}
+    for line in transcript.lines:
+        mark = MARK(line.text)
+        if mark is None:
+            continue
+        word, name, outcome = mark.groups()
+        if word == "begin":
+            begun[name] = line.host_ns
+        elif name in begun:
+            found[name] = Load((line.host_ns - begun.pop(name)) / 1e9, outcome)
+    if begun or not found:
+        raise RunFailed(f"{', '.join(begun) or 'every load'} had no end; it said {transcript.tail()!r}")
+    return found
+
+
+def text_mib(plan: Plan) -> int:
+    """A whole run hashes and compresses TEXT_MIB, a quick one enough to see that it works."""
+    return TEXT_MIB if plan.effort.workload_s >= FULL.workload_s else QUICK_TEXT_MIB
+
+
+def native_programs(mib: int) -> dict[str, Load]:
+    """The guest's own busybox and text on the host's processor. Raises RunFailed, PackagesUnavailable."""
+    busybox = fetch.unpacked("busybox-static") / "bin/busybox"
+    stress = stress_program.program()
+    try:
+        with tempfile.TemporaryFile() as text:
+            subprocess.run([stress, "text", str(mib)], stdout=text, check=True, timeout=TIMEOUT_S)
+            started = time.monotonic_ns()
+            text.seek(0)
+            hashed = subprocess.check_output([busybox, "sha256sum"], stdin=text, timeout=TIMEOUT_S)
+            between = time.monotonic_ns()
+            text.seek(0)
+            packed = count_bytes([str(busybox), "gzip", "-c"], text.fileno())
+            ended = time.monotonic_ns()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise RunFailed(f"busybox on the host: {error}") from error
+    return {
+        "sha256sum": Load((between - started) / 1e9, hashed.split()[0].decode()),
+        "gzip": Load((ended - between) / 1e9, str(packed)),
+    }
+
+
+def count_bytes(command: list[str], source: int) -> int:
+    """How much a program writes."""
+    with subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        count = 0
+        while block := process.stdout.read(BLOCK_BYTES):
+            count += len(block)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return count
+
+
+class Outcomes:
+    """What each load came to first: all contenders have to come to the same."""
+
+    def __init__(self) -> None:
+        self.first: dict[str, str] = {}
+
+    def seconds(self, found: dict[str, Load]) -> dict[str, float]:
+        """By measure. Raises RunFailed."""
+        for name, load in found.items():
+            if load.outcome != self.first.setdefault(name, load.outcome):
+                raise RunFailed(f"{name} came to {load.outcome}, elsewhere to {self.first[name]}")
+        return {f"linux.{name}": load.seconds for name, load in found.items()}
+
+
+def contenders_for_forks(plan: Plan) -> dict[str, linux.Contender]:
+    """How each does it, by name. Raises PackagesUnavailable."""
+    boot = stress_program.boot(linux.FLAVOUR, COMMAND_LINE.format(f"forks={FORKS}"), stress=False)
+    outcomes = Outcomes()
+    found = emulated(plan, plan.engines, boot, linux.MEMORY_MIB, outcomes)
+    if plan.peers.bochs:
+        disc, video = isolinux_disc(boot), fetch.seabios(linux.VIDEO_BIOS)
+        found[Bochs.name] = lambda: outcomes.seconds(loads(linux.boot_bochs(disc, video)))
+    return found
+
+
+def contenders_for_programs(plan: Plan) -> dict[str, linux.Contender]:
+    """Of ours the reference only where it is alone: it takes minutes. Raises PackagesUnavailable, BuildFailed."""
+    mib = text_mib(plan)
+    boot = stress_program.boot(linux.FLAVOUR, COMMAND_LINE.format(f"mib={mib}"))
+    outcomes = Outcomes()
+    found = emulated(plan, plan.others or plan.engines, boot, mib + GUEST_MIB, outcomes)
+    if plan.peers.native:
+        found[Native.name] = lambda: outcomes.seconds(native_programs(mib))
+    return found
+
+
+def emulated(
+    plan: Plan, engines: Iterable[Ringfence], boot: iso.Boot, memory_mib: int, outcomes: Outcomes
+) -> dict[str, linux.Contender]:
+    """Engines of ours, and TCG."""
+
+    def by(engine: Ringfence) -> linux.Contender:
+        return lambda: outcomes.seconds(loads(linux.boot_ours(engine, boot, memory_mib, TIMEOUT_S)))
+
+    found = {engine.name: by(engine) for engine in engines}
+    if plan.peers.tcg:
+        found[Tcg.name] = lambda: outcomes.seconds(loads(linux.boot_tcg(boot, memory_mib, TIMEOUT_S)))
+    return found
+
+
+def isolinux_disc(boot: iso.Boot) -> Path:
+    loader, modules = fetch.unpacked("isolinux"), fetch.unpacked("syslinux-common")
+    return fetch.image(
+        "isolinux-userload", f"{loader} {modules} {boot}",
+        lambda out, scratch: iso.isolinux_iso(fetch.programs(), out, scratch, loader, modules, boot),
+    )  # fmt: skip
+
+
+def measure_forks(plan: Plan) -> None:
+    contenders = contenders_for_forks(plan)
+    linux.interleave(plan, "linux forks", contenders, plan.effort.boots)
+    linux.add_rows(plan, "linux.forks", contenders, asked_of_forks)
+
+
+def asked_of_forks(engine: Ringfence, peer: str) -> linux.Goal:
+    return {Tcg.name: (None, AIM_BESIDE_TCG), Bochs.name: (linux.MUST_BESIDE_BOCHS, None)}.get(
+        peer, (linux.MUST_BESIDE_REFERENCE, None)
+    )
+
+
+def measure_programs(plan: Plan) -> None:
+    """Once each, they take so long. The aim beside TCG is what native reaches there."""
+    contenders = contenders_for_programs(plan)
+    linux.interleave(plan, "linux programs", contenders, 1)
+    for program in PROGRAMS:
+        measure_name = f"linux.{program}"
+        took = {name: median(plan.kept(measure_name, name)) for name in contenders}
+        native = significant(took[Tcg.name] / took[Native.name]) if took.keys() >= {Tcg.name, Native.name} else None
+
+        def asked(engine: Ringfence, peer: str, native: float | None = native) -> linux.Goal:
+            """Of the interpreter nothing is asked."""
+            return (PROGRAM_MUST_BESIDE_TCG, native) if peer == Tcg.name and engine.engine != COUNTING else (None, None)
+
+        linux.add_rows(plan, measure_name, contenders, asked)
+
+
+def measure(plan: Plan) -> None:
+    for what, part in {"forks": measure_forks, "programs": measure_programs}.items():
+        try:
+            part(plan)
+        except RingfenceError as error:
+            plan.notes.append(f"left out: linux {what}: {error}")
