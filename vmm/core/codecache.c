@@ -15,9 +15,9 @@ static uint32_t *
 hash_slot(struct engine *e, uint64_t paddr, uint32_t mode)
 {
 	uint32_t *table = arena_at(e, e->hash_start);
-	const uint32_t h = (uint32_t)(paddr ^ paddr >> 12 ^ (uint64_t)mode << 7);
+	const uint32_t h = (uint32_t)(paddr ^ paddr >> 32 ^ (uint64_t)mode << 27) * 0x9e3779b1u;	/* 2^32 / golden ratio */
 
-	return &table[h & (CODE_HASH - 1)];
+	return &table[h >> (32 - CODE_HASH_BITS)];
 }
 
 void

@@ -298,7 +298,8 @@ struct engine {
 	uint64_t shadow_start, shadow_end;
 };
 
-#define CODE_HASH 16384
+#define CODE_HASH_BITS 17
+#define CODE_HASH (1u << CODE_HASH_BITS)	/* of some 100,000 blocks that a booted kernel has */
 #define PAUSES_BEFORE_YIELD 512	/* between two polls: some 10 us of spinning */
 
 static inline void *

@@ -83,12 +83,15 @@ passage_taken(int signal, void *info, void *context, struct passage *p)
 	const bool asynchronous = signal == SIGNAL_KICK || signal == SIGNAL_TIMER;
 
 	(void)info;
-	p->signal = (uint32_t)signal;
 	if (!p->in_guest || ((uint16_t)g[REG_CSGSFS] == HOST_CODE64 && is_monitor(rip) && !is_entry(rip))) {
-		if (!asynchronous)
-			monitor_fault(p, rip, (uint64_t)g[REG_CR2]);
-		return 0;
+		if (asynchronous) {
+			p->late = 1;
+			return 0;
+		}
+		p->signal = (uint32_t)signal;
+		monitor_fault(p, rip, (uint64_t)g[REG_CR2]);
 	}
+	p->signal = (uint32_t)signal;	/* not before: one may come while another is being taken */
 	p->trap = (uint32_t)g[REG_TRAPNO];
 	p->error = (uint32_t)g[REG_ERR];
 	p->address = (uint64_t)g[REG_CR2];
@@ -195,8 +198,11 @@ stay(struct engine *e)
 		return false;
 	}
 	c->stats.direct_stays[e->v->cpl & 3]++;
+	p->where = LEFT_ENTRY;
 	passage_enter(p);
 	__atomic_store_n(&c->direct, 0, __ATOMIC_SEQ_CST);
+	if (p->where == LEFT_ENTRY)
+		p->late = 0;	/* whoever calls looks at the time and at attention again */
 	return p->where != LEFT_ENTRY;
 }
 
@@ -230,6 +236,20 @@ rewind_breakpoint(struct engine *e)
 	if (b[1] == 0xcc)
 		e->direct->passage->eip -= 1;
 	else if (b[0] == 0xcd && b[1] == 3)
+		e->direct->passage->eip -= 2;
+}
+
+/* INTO and INT 4 are traps too: CE, or CD 04. */
+static void
+rewind_overflow(struct engine *e)
+{
+	uint8_t b[2];
+
+	if (!bytes_before(e, 2, b))
+		return;
+	if (b[1] == 0xce)
+		e->direct->passage->eip -= 1;
+	else if (b[0] == 0xcd && b[1] == 4)
 		e->direct->passage->eip -= 2;
 }
 
@@ -295,6 +315,8 @@ note_exit(struct engine *e)
 			take_debug(e);
 		break;
 	case SIGNAL_SEGV:
+		if (p->trap == V_OF)
+			rewind_overflow(e);
 		if (p->trap == V_GP)
 			s->direct_privileged++;
 		else

@@ -27,6 +27,8 @@ passage_enter:
 	.hidden	passage_enter_begin
 passage_enter_begin:
 	movl	$1, PASSAGE_IN_GUEST(%rdi)
+	cmpb	$0, PASSAGE_LATE(%rdi)	/* from here on a signal ends the stay */
+	jne	passage_leave
 	movq	PASSAGE_FX(%rdi), %rax
 	fxrstor	(%rax)
 	movw	PASSAGE_DS(%rdi), %ds
@@ -85,7 +87,9 @@ passage_signal:
 	testl	%eax, %eax
 	jne	2f
 	ret
-2:	movq	PASSAGE_HOST_RSP(%rdi), %rsp
+2:
+passage_leave:
+	movq	PASSAGE_HOST_RSP(%rdi), %rsp
 	movl	$0, PASSAGE_IN_GUEST(%rdi)
 	popq	%r15
 	popq	%r14

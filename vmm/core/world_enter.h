@@ -11,6 +11,7 @@
 
 #define PASSAGE_HOST_RSP 0
 #define PASSAGE_IN_GUEST 8
+#define PASSAGE_LATE 13
 #define PASSAGE_R 16		/* EAX ECX EDX EBX ESP EBP ESI EDI */
 #define PASSAGE_EIP 48
 #define PASSAGE_EFLAGS 52
@@ -33,7 +34,8 @@ struct passage {
 	uint64_t host_rsp;
 	uint32_t in_guest;	/* from before the first guest register is loaded until the monitor has its stack again */
 	uint8_t dispatch;	/* syscall user dispatch's selector: always "block" */
-	uint8_t reserved[3];
+	uint8_t late;		/* a timer or kick has come while no guest code ran: do not go there before looking again */
+	uint8_t reserved[2];
 	uint32_t r[8];		/* enum gpr; the guest's, on the way in and out */
 	uint32_t eip;
 	uint32_t eflags;
@@ -58,6 +60,7 @@ enum passage_where {
 };
 
 _Static_assert(offsetof(struct passage, in_guest) == PASSAGE_IN_GUEST, "world_enter.h");
+_Static_assert(offsetof(struct passage, late) == PASSAGE_LATE, "world_enter.h");
 _Static_assert(offsetof(struct passage, r) == PASSAGE_R, "world_enter.h");
 _Static_assert(offsetof(struct passage, eip) == PASSAGE_EIP, "world_enter.h");
 _Static_assert(offsetof(struct passage, eflags) == PASSAGE_EFLAGS, "world_enter.h");
