@@ -186,10 +186,11 @@ class RunStats(LittleEndianStructure):
         ("window_switches", c_uint64),
         ("direct_declines", c_uint64 * 16),
         ("direct_stays", c_uint64 * 4),
+        ("crew_turns", c_uint64),
     ]
 
 
-assert sizeof(RunStats) == 912
+assert sizeof(RunStats) == 920
 
 
 class TraceEvent(LittleEndianStructure):
@@ -231,11 +232,12 @@ class ControlPage(LittleEndianStructure):
         ("watched", c_uint64),
         ("direct", c_uint32),
         ("pid", c_int32),
+        ("crew", c_int32 * 8),
         ("kick_fd", c_int32 * 8),
     ]
 
 
-assert sizeof(ControlPage) == 10280
+assert sizeof(ControlPage) == 10320
 
 
 class CpuidLeaf(LittleEndianStructure):

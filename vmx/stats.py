@@ -36,7 +36,8 @@ DIRECT_COUNTERS = (
     ("window_maps", "window mappings"),
     ("window_pages", "pages mapped by them"),
     ("window_unmaps", "window pages taken out"),
-    ("window_switches", "windows changed"),
+    ("window_switches", "windows emptied for another space"),
+    ("crew_turns", "hand-overs between windows"),
 )
 DECLINES = {
     value: name.removeprefix("DECLINE_").lower()

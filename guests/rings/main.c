@@ -164,4 +164,6 @@ guest_main(void)
 	check_segment_loads();
 	check_transfers();
 	check_supervisor_pages();
+	kernel_say(0, "and how they work when nobody disturbs them but the timer");
+	check_bursts();
 }

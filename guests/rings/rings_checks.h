@@ -1,5 +1,5 @@
 /*
- * rings_checks.h -- what each ring may not do.
+ * rings_checks.h -- what each ring may not do, and that it does the rest.
  */
 #pragma once
 
@@ -9,3 +9,4 @@ void check_interrupt_flag(void);
 void check_segment_loads(void);
 void check_transfers(void);
 void check_supervisor_pages(void);
+void check_bursts(void);

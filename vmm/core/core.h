@@ -268,6 +268,7 @@ struct run_stats {
 	uint64_t window_switches;	/* to another address space or view */
 	uint64_t direct_declines[16];	/* by enum decline */
 	uint64_t direct_stays[4];	/* in guest code, by ring */
+	uint64_t crew_turns;	/* hand-overs to the process that has another address space's window */
 };
 
 /* Trace events go to a ring that the reader empties after each run(). */
@@ -304,6 +305,7 @@ struct control {
 	uint64_t watched;	/* machine.watch_epoch as of the last time that this vCPU gave up its write tags */
 	uint32_t direct;	/* 1 while guest code may be running directly: a kick must be a signal */
 	int32_t pid;		/* worlds: the process */
+	int32_t crew[8];	/* and the others that belong to it, 0 where there is none: world_crew.c */
 	int32_t kick_fd[8];	/* a pidfd of that process, in the process of vCPU n's world; [RF_VCPUS]: in the VMX */
 };
 

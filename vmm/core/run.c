@@ -609,13 +609,28 @@ loop(struct engine *e)
 }
 
 int
+engine_continue(struct engine *e)
+{
+	struct control *c = e->ctl;
+	const uint32_t kind = loop(e);
+
+	count_insns(e);
+	count_time(e, clock_now(e->intr));
+	fpu_leave(e);
+	e->v->eflags |= lf_get(e);
+	c->exit.kind = kind;
+	if (kind < RF_EXIT_KINDS)
+		c->stats.exits[kind]++;
+	__atomic_store_n(&c->running, 0, __ATOMIC_SEQ_CST);
+	return (int)kind;
+}
+
+int
 engine_run(void *arena, uint32_t quantum_us)
 {
 	struct engine *e = arena;
-	struct control *c = e->ctl;
-	uint32_t kind;
 
-	__atomic_store_n(&c->running, 1, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&e->ctl->running, 1, __ATOMIC_SEQ_CST);
 	watch_obey(e);
 	replay_collect(e);
 	engine_state_loaded(e);
@@ -627,16 +642,7 @@ engine_run(void *arena, uint32_t quantum_us)
 	e->budget = -1;		/* timers first */
 	e->budget_mark = -1;
 	e->direct_held = 0;
-	kind = loop(e);
-	count_insns(e);
-	count_time(e, clock_now(e->intr));
-	fpu_leave(e);
-	e->v->eflags |= lf_get(e);
-	c->exit.kind = kind;
-	if (kind < RF_EXIT_KINDS)
-		c->stats.exits[kind]++;
-	__atomic_store_n(&c->running, 0, __ATOMIC_SEQ_CST);
-	return (int)kind;
+	return engine_continue(e);
 }
 
 uint64_t

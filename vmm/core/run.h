@@ -14,4 +14,7 @@ void engine_state_loaded(struct engine *e);
 /* INIT: as RESET#, but the FPU, MTRRs and the TSC stay.  SDM 3A, table 9-1. */
 void vcpu_init_signal(struct vcpu *v, const struct cpuid_leaf *leaves);
 
+/* The rest of engine_run(), from the loop on.  worlds: world_crew.c */
+int engine_continue(struct engine *e);
+
 #endif

@@ -343,3 +343,21 @@ scan_page(const uint8_t page[PAGE_SIZE], uint32_t entry, const uint8_t *next, st
 		look_for_cpuid(&s);
 	return s.found;
 }
+
+/* Wherever one may begin: such a seam is rare, and a wrong answer is worse than a slow one. */
+uint32_t
+scan_seam(const uint8_t page[PAGE_SIZE], const uint8_t next[PAGE_SIZE])
+{
+	uint8_t bytes[2 * SCAN_LOOKAHEAD];
+	uint32_t before, found = 0;
+
+	__builtin_memcpy(bytes, page + PAGE_SIZE - SCAN_LOOKAHEAD, SCAN_LOOKAHEAD);
+	__builtin_memcpy(bytes + SCAN_LOOKAHEAD, next, SCAN_LOOKAHEAD);
+	for (before = 1; before < MAX_LENGTH; before++) {
+		const struct insn x = insn_at(bytes + SCAN_LOOKAHEAD - before);
+
+		if (x.told > before)
+			found |= x.class;
+	}
+	return found;
+}

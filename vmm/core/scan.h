@@ -38,6 +38,9 @@ struct scan_result {
  */
 uint32_t scan_page(const uint8_t page[PAGE_SIZE], uint32_t entry, const uint8_t *next, struct scan_result *r);
 
+/* What `page` and then `next` hold in the instructions that lie across them and are told by bytes of both. */
+uint32_t scan_seam(const uint8_t page[PAGE_SIZE], const uint8_t next[PAGE_SIZE]);
+
 /* The length of the 32-bit instruction at `bytes`; 0 when it is undefined or `available` bytes are not all of it. */
 uint32_t insn_length32(const uint8_t *bytes, uint32_t available);
 

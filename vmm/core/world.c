@@ -54,10 +54,11 @@ map_file(int32_t fd, uint64_t bytes)
 	return at;
 }
 
+/* Shared with the crew: world_crew.c. */
 static void *
 map_arena(uint64_t bytes)
 {
-	const int64_t at = sys_mmap(0, bytes, READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	const int64_t at = sys_mmap(0, bytes, READ_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (at < 0 && at > -(int64_t)PAGE_SIZE)
 		sys_exit_group(STATUS_MAPS);
@@ -97,12 +98,28 @@ begin_direct(void *arena, const struct world_page *w)
 	return direct_setup(arena, d, w->ram_fd, w->dev_fd) ? 0 : -ERR_HOST_REFUSED;
 }
 
-/*
- * Before the first run every world of the machine is there, so that they can be kicked from now on; then
- * this one gives up all system calls that it will not need.
- */
+/* Before the first run every world of the machine is there, so that they can be kicked from now on. */
+static bool
+meet_others(struct engine *e)
+{
+	const uint32_t me = e->v->vcpu_id;
+	uint32_t i;
+
+	for (i = 0; i < RF_VCPUS; i++) {
+		struct control *other = e->ctl_of[i];
+
+		if (!other || other == e->ctl)
+			continue;
+		other->kick_fd[me] = (int32_t)sys_call3(SYS_pidfd_open, (uint64_t)other->pid, 0, 0);
+		if (other->kick_fd[me] < 0)
+			return false;
+	}
+	return true;
+}
+
+/* Give up all system calls that will not be needed; the first process of the crew kicks the others. */
 static int32_t
-settle(struct engine *e, const struct world_page *w)
+settle(struct engine *e, const struct world_page *w, bool first)
 {
 	struct filter_rules rules = {
 		.ram_fd = w->direct ? w->ram_fd : -1, .dev_fd = w->direct ? w->dev_fd : -1, .signal = RF_KICK_SIGNAL
@@ -115,11 +132,10 @@ settle(struct engine *e, const struct world_page *w)
 
 		if (!other || other == e->ctl)
 			continue;
-		other->kick_fd[me] = (int32_t)sys_call3(SYS_pidfd_open, (uint64_t)other->pid, 0, 0);
-		if (other->kick_fd[me] < 0)
-			return -ERR_HOST_REFUSED;
 		rules.pidfd[rules.pidfds++] = other->kick_fd[me];
 	}
+	for (i = 1; e->direct && first && i < e->direct->crew; i++)
+		rules.pidfd[rules.pidfds++] = e->direct->members[i].pidfd;
 	return filter_install(&rules) == 0 ? 0 : -ERR_HOST_REFUSED;
 }
 
@@ -150,6 +166,7 @@ NORETURN static void
 serve(void *arena, struct control *ctl, struct world_page *w)
 {
 	bool settled = false;
+	uint32_t member = 0;
 
 	for (;;) {
 		turn_give(&ctl->turn, TURN_VMX);
@@ -157,11 +174,19 @@ serve(void *arena, struct control *ctl, struct world_page *w)
 		if (ctl->shutdown)
 			sys_exit_group(STATUS_SHUTDOWN);
 		if (ctl->command == WORLD_RUN && !settled) {
-			if (settle(arena, w) != 0)
+			if (!meet_others(arena))
+				sys_exit_group(STATUS_NOT_SETTLED);
+			if (w->direct)
+				member = crew_muster(arena);
+			if (settle(arena, w, member == 0) != 0)
 				sys_exit_group(STATUS_NOT_SETTLED);
 			settled = true;
 		}
-		w->status = obey(arena, ctl, w);
+		if (member == 0)
+			w->status = obey(arena, ctl, w);
+		else
+			crew_join(arena, member);
+		member = 0;
 	}
 }
 

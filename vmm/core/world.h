@@ -10,7 +10,8 @@
 
 /* Exit statuses of a world, for whoever wonders why it did not start. */
 enum { STATUS_SHUTDOWN = 0, STATUS_RELOCATIONS = 120, STATUS_ARGUMENT, STATUS_MAPS, STATUS_FAULT /* of the monitor itself */,
-	STATUS_NOT_SETTLED /* the other worlds cannot be kicked, or no filter can be installed */ };
+	STATUS_NOT_SETTLED /* the other worlds cannot be kicked, or no filter can be installed */,
+	STATUS_CREW /* a process of the world was killed: world_crew.c */ };
 
 /* `stack` is the initial one: the argument count, then the arguments.  Never returns. */
 HIDDEN void world_main(const uint64_t *stack);

@@ -30,6 +30,12 @@
 #define BAD_MOST 3u		/* stays in a row that did not pay before the interpreter is asked to go on */
 #define WAIT_DECLINED 4096u
 #define WAIT_FETCH 64u
+#define OPCODE_INT 0xcd
+#define OPCODE_INT3 0xcc
+#define OPCODE_INTO 0xce
+#define OPCODE_ICEBP 0xf1
+#define SI_CODE 2u		/* words before si_code in siginfo_t */
+#define CODE_TRACE 2		/* TRAP_TRACE */
 #define FX_VISIBLE 288u		/* of an FXSAVE image: control, ST0-7, XMM0-7 */
 
 HIDDEN extern const char __executable_start[], _etext[];
@@ -70,6 +76,7 @@ monitor_fault(struct passage *p, uint64_t rip, uint64_t address)
 	x->address = rip - (uint64_t)(uintptr_t)__executable_start;
 	x->data[0] = address;
 	x->data[1] = p->signal;
+	p->engine->direct->ending = STATUS_FAULT;
 	sys_exit_group(STATUS_FAULT);
 	__builtin_unreachable();
 }
@@ -82,16 +89,20 @@ passage_taken(int signal, void *info, void *context, struct passage *p)
 	const uint64_t rip = (uint64_t)g[REG_RIP];
 	const bool asynchronous = signal == SIGNAL_KICK || signal == SIGNAL_TIMER;
 
-	(void)info;
+	if (signal == SIGNAL_CHILD)
+		crew_lost(p->engine);
 	if (!p->in_guest || ((uint16_t)g[REG_CSGSFS] == HOST_CODE64 && is_monitor(rip) && !is_entry(rip))) {
 		if (asynchronous) {
 			p->late = 1;
+			if (signal == SIGNAL_KICK)
+				crew_forward(p->engine->direct);
 			return 0;
 		}
 		p->signal = (uint32_t)signal;
 		monitor_fault(p, rip, (uint64_t)g[REG_CR2]);
 	}
 	p->signal = (uint32_t)signal;	/* not before: one may come while another is being taken */
+	p->code = ((const int32_t *)info)[SI_CODE];
 	p->trap = (uint32_t)g[REG_TRAPNO];
 	p->error = (uint32_t)g[REG_ERR];
 	p->address = (uint64_t)g[REG_CR2];
@@ -154,7 +165,7 @@ prepare_pages(struct engine *e)
 		return decline(e, DECLINE_CODE, WAIT_DECLINED);
 	if (!window_has(e, code, PROT_EXEC) && window_map(e, code, user | PF_I) != WINDOW_MAPPED)
 		return decline(e, DECLINE_PAGE, WAIT_DECLINED);
-	entry = window_has(e, stack, PROT_READ) ? NULL : shadow_find(e, e->direct->window.view, stack);
+	entry = window_has(e, stack, PROT_READ) ? NULL : shadow_find(e, window_here(e)->view, stack);
 	if (entry && (entry->spte & SPTE_W))
 		window_map(e, stack, user | PF_W);
 	return true;
@@ -192,6 +203,7 @@ stay(struct engine *e)
 	struct control *c = e->ctl;
 
 	segments_enter(e->direct);
+	window_here(e)->entered = ++e->direct->entries;
 	__atomic_store_n(&c->direct, 1, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&c->attention, __ATOMIC_SEQ_CST)) {
 		__atomic_store_n(&c->direct, 0, __ATOMIC_SEQ_CST);
@@ -208,61 +220,45 @@ stay(struct engine *e)
 
 /* ---- out --------------------------------------------------------------------------------------------------- */
 
-static bool
-bytes_before(struct engine *e, uint32_t n, uint8_t *bytes)
+/* The guest's byte at EIP - `n`; -1 when it is not to be had. */
+static int32_t
+byte_before(struct engine *e, uint32_t n)
 {
 	const uint32_t linear = e->v->seg[CS].base + e->direct->passage->eip - n;
+	const struct entry *entry = shadow_find(e, window_here(e)->view, linear);
+	struct shadow_hit hit;
 
-	for (uint32_t i = 0; i < n; i++) {
-		const struct entry *entry = shadow_find(e, e->direct->window.view, linear + i);
-		struct shadow_hit hit;
-
-		if (!entry || (entry->spte & (SPTE_MMIO | SPTE_DEV)))
-			return false;
-		entry_hit(e, entry, &hit);
-		bytes[i] = e->ram[(hit.spte & ~(uint64_t)(PAGE_SIZE - 1)) + ((linear + i) & (PAGE_SIZE - 1))];
-	}
-	return true;
+	if (!entry || (entry->spte & (SPTE_MMIO | SPTE_DEV)))
+		return -1;
+	entry_hit(e, entry, &hit);
+	return e->ram[(hit.spte & ~(uint64_t)(PAGE_SIZE - 1)) + (linear & (PAGE_SIZE - 1))];
 }
 
-/* INT3 is reported behind it: CC, or CD 03. */
+/* INT3 and INTO are reported behind them: `opcode`, or CD and the vector. */
 static void
-rewind_breakpoint(struct engine *e)
+rewind_trap(struct engine *e, int32_t opcode)
 {
-	uint8_t b[2];
+	struct passage *p = e->direct->passage;
+	const int32_t last = byte_before(e, 1);
 
-	if (!bytes_before(e, 2, b))
-		return;
-	if (b[1] == 0xcc)
-		e->direct->passage->eip -= 1;
-	else if (b[0] == 0xcd && b[1] == 3)
-		e->direct->passage->eip -= 2;
+	if (last == opcode)
+		p->eip -= 1;
+	else if (last == (int32_t)p->trap && byte_before(e, 2) == OPCODE_INT)
+		p->eip -= 2;
 }
 
-/* INTO and INT 4 are traps too: CE, or CD 04. */
-static void
-rewind_overflow(struct engine *e)
-{
-	uint8_t b[2];
-
-	if (!bytes_before(e, 2, b))
-		return;
-	if (b[1] == 0xce)
-		e->direct->passage->eip -= 1;
-	else if (b[0] == 0xcd && b[1] == 4)
-		e->direct->passage->eip -= 2;
-}
-
-/* #DB: POPF has set TF, and one more instruction has run; or ICEBP, which is to be run again. */
+/*
+ * #DB: POPF has set TF, and one more instruction has run; or ICEBP, which is to be run again.  It is a trap, but KVM on
+ * AMD (6.18) reports it at the instruction.
+ */
 static void
 take_debug(struct engine *e)
 {
 	struct passage *p = e->direct->passage;
-	uint8_t b;
 
-	if (p->eflags & FL_TF)
+	if (p->code == CODE_TRACE)
 		e->v->pending_dr6 |= DR6_BS;
-	else if (bytes_before(e, 1, &b) && b == 0xf1)
+	else if (byte_before(e, 0) != OPCODE_ICEBP && byte_before(e, 1) == OPCODE_ICEBP)
 		p->eip -= 1;
 }
 
@@ -310,13 +306,13 @@ note_exit(struct engine *e)
 	case SIGNAL_TRAP:
 		s->direct_faults++;
 		if (p->trap == V_BP)
-			rewind_breakpoint(e);
+			rewind_trap(e, OPCODE_INT3);
 		else
 			take_debug(e);
 		break;
 	case SIGNAL_SEGV:
 		if (p->trap == V_OF)
-			rewind_overflow(e);
+			rewind_trap(e, OPCODE_INTO);
 		if (p->trap == V_GP)
 			s->direct_privileged++;
 		else
@@ -443,7 +439,7 @@ direct_run(struct engine *e)
 {
 	struct direct *d = e->direct;
 	enum outcome outcome;
-	uint32_t why;
+	uint32_t why, to;
 
 	if (!d)
 		return false;
@@ -451,6 +447,11 @@ direct_run(struct engine *e)
 	why = why_not(e);
 	if (why != DECLINE_NONE)
 		return decline(e, why, WAIT_DECLINED);
+	to = crew_choose(e, e->v->cpl == 3 ? VIEW_USER : VIEW_SUPERVISOR);
+	if (to != d->active) {
+		crew_hand_over(e, to);
+		return true;
+	}
 	window_prepare(e);
 	if (!prepare_pages(e))
 		return false;

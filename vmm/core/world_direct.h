@@ -4,6 +4,7 @@
  *   world_direct.c   may it run directly, going in, coming out, what the exit means
  *   world_enter.S    the way in and out
  *   world_setup.c    signals, system calls and the time stamp counter, once
+ *   world_crew.c     the processes of a world, a window each
  *   world_segment.c  guest segments as host selectors
  *   world_window.c   the user window
  *   world_habit.c    whether it pays
@@ -47,6 +48,7 @@ struct window {
 	uint32_t stale_count;
 	uint32_t stale_all;
 	uint32_t full;		/* the host had no more areas */
+	uint64_t entered;	/* direct.entries at the last entry */
 	uint64_t epoch;		/* shadow.epoch at which the space's leaves were last found true */
 	uint64_t changes;	/* machine.changes as of the last look at the stamps of executable pages */
 	struct window_range stale[WINDOW_STALE];
@@ -87,35 +89,74 @@ struct habit {
 	uint32_t wait;		/* instructions to interpret first */
 };
 
+/* ---- the crew ---- */
+
+#define CREW 4u			/* processes of a world, itself included: so many windows */
+
+/* What a process has for itself. */
+struct member {
+	uint32_t awake;		/* futex: 1 when it is to go on */
+	int32_t timer;
+	int32_t pidfd;		/* the world's descriptor of it */
+	uint32_t ldt_next;
+	uint64_t armed;		/* host ns at which its timer will fire; 0: it is not set */
+	struct ldt_slot ldt[LDT_SLOTS];
+	struct window window;
+};
+
+/* Shared by the crew, as the engine is. */
 struct direct {
-	struct passage *passage;
+	struct passage *passage;	/* at this address in each process, and private to it */
+	uint32_t active;	/* who runs */
+	uint32_t crew;		/* how many there are */
+	int32_t ending;		/* exit status of a member that ended because of a defect */
+	uint64_t entries;	/* times that guest code was entered in another window than before */
 	uint32_t vcpu;
 	int32_t ram_fd, dev_fd;
-	int32_t timer;
 	uint32_t eager;		/* DIRECT_EAGER */
 	uint32_t sensitive;	/* enum scan_class: what this host does not trap */
-	uint32_t ldt_next;
 	uint32_t ldt_round;	/* counts entries: slots of this one may not be taken */
 	uint16_t loaded[6];	/* host selectors by enum sreg, as they were loaded */
 	uint32_t unknown;	/* bits by enum sreg: the guest loaded a selector of the host's */
-	uint64_t armed;		/* host ns at which the timer will fire; 0: it is not set */
 	uint32_t bad;		/* stays in a row that did not pay */
 	uint32_t good;		/* the last one paid well */
 	struct cost cost[2];	/* of a stay; of one that ends in a hidden fault */
 	struct habit *habit;	/* of the burst that is running */
-	struct ldt_slot ldt[LDT_SLOTS];
 	struct code_page code_pages[CODE_PAGES];
 	struct habit habits[HABITS];
-	struct window window;
+	struct member members[CREW];
 };
+
+static inline struct member *
+me(struct direct *d)
+{
+	return &d->members[d->active];
+}
+
+/* The window of the process that runs. */
+static inline struct window *
+window_here(struct engine *e)
+{
+	return &me(e->direct)->window;
+}
 
 /* world_setup.c: false where the host refuses something that is needed. */
 HIDDEN bool direct_setup(struct engine *e, struct direct *d, int32_t ram_fd, int32_t dev_fd);
+/* In a new process of the crew: what it did not inherit. */
+HIDDEN bool direct_setup_member(struct direct *d, struct member *m);
 HIDDEN void direct_arm(struct direct *d, uint64_t now, uint64_t until);
+
+/* world_crew.c */
+HIDDEN uint32_t crew_muster(struct engine *e);
+HIDDEN void crew_join(struct engine *e, uint32_t n);
+HIDDEN void crew_lost(struct engine *e);
+HIDDEN void crew_hand_over(struct engine *e, uint32_t to);
+HIDDEN uint32_t crew_choose(struct engine *e, uint32_t view);
+HIDDEN void crew_forward(struct direct *d);
 
 /* world_window.c */
 enum window_result { WINDOW_MAPPED, WINDOW_EMULATE, WINDOW_REFUSED };
-HIDDEN bool window_prepare(struct engine *e);
+HIDDEN void window_prepare(struct engine *e);
 HIDDEN enum window_result window_map(struct engine *e, uint32_t linear, uint32_t acc);
 HIDDEN bool window_has(const struct engine *e, uint32_t linear, uint32_t prot);
 HIDDEN struct code_page *code_page(struct engine *e, uint32_t linear);

@@ -45,6 +45,7 @@ struct passage {
 
 	/* why it left */
 	uint32_t signal;
+	int32_t code;		/* si_code */
 	uint32_t trap;		/* vector */
 	uint32_t error;
 	uint32_t where;		/* enum passage_where */

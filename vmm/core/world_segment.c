@@ -71,12 +71,13 @@ describe(const struct segment *s, struct user_desc *d)
 static uint16_t
 ldt_selector(struct direct *d, const struct segment *s)
 {
+	struct member *m = me(d);
 	const uint32_t kind = s->attr & (SEG_TYPE & ~SEG_A), db = s->attr & SEG_DB;
 	struct user_desc desc;
 	uint32_t i;
 
 	for (i = 0; i < LDT_SLOTS; i++) {
-		const struct ldt_slot *slot = &d->ldt[i];
+		const struct ldt_slot *slot = &m->ldt[i];
 
 		if (slot->used && slot->base == s->base && slot->limit == s->limit && slot->attr == (kind | db))
 			return (uint16_t)(i << 3 | SELECTOR_LDT3);
@@ -84,13 +85,13 @@ ldt_selector(struct direct *d, const struct segment *s)
 	if (!describe(s, &desc))
 		return 0;
 	do
-		i = d->ldt_next++ % LDT_SLOTS;
-	while (d->ldt[i].used == d->ldt_round);		/* loaded for this entry */
+		i = m->ldt_next++ % LDT_SLOTS;
+	while (m->ldt[i].used == d->ldt_round);		/* loaded for this entry */
 	desc.entry_number = i;
-	d->ldt[i].used = 0;
+	m->ldt[i].used = 0;
 	if (sys_call3(SYS_modify_ldt, LDT_WRITE, (uint64_t)(uintptr_t)&desc, sizeof desc) != 0)
 		return 0;
-	d->ldt[i] = (struct ldt_slot){ s->base, s->limit, kind | db, d->ldt_round };
+	m->ldt[i] = (struct ldt_slot){ s->base, s->limit, kind | db, d->ldt_round };
 	return (uint16_t)(i << 3 | SELECTOR_LDT3);
 }
 

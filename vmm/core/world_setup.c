@@ -55,17 +55,29 @@ make_stack(void)
 	return sys_call3(SYS_sigaltstack, word(&stack), 0, 0) == 0 ? (struct passage *)(uintptr_t)base : NULL;
 }
 
+/* What fork() does not hand on. */
+bool
+direct_setup_member(struct direct *d, struct member *m)
+{
+	struct kernel_sigevent event = { .signal = SIGNAL_TIMER, .notify = NOTIFY_SIGNAL };
+
+	if (sys_call3(SYS_timer_create, CLOCK_IS_MONOTONIC, word(&event), word(&m->timer)) != 0)
+		return false;
+	return sys_call6(SYS_prctl, SET_SYSCALL_DISPATCH, DISPATCH_ON, word(__executable_start),
+	    word(_etext) - word(__executable_start), word(&d->passage->dispatch), 0) == 0;
+}
+
 bool
 direct_setup(struct engine *e, struct direct *d, int32_t ram_fd, int32_t dev_fd)
 {
 	static const uint8_t signals[] = {
-		SIGNAL_ILL, SIGNAL_TRAP, SIGNAL_BUS, SIGNAL_FPE, SIGNAL_SEGV, SIGNAL_SYS, SIGNAL_KICK, SIGNAL_TIMER
+		SIGNAL_ILL, SIGNAL_TRAP, SIGNAL_BUS, SIGNAL_FPE, SIGNAL_SEGV, SIGNAL_SYS, SIGNAL_KICK, SIGNAL_TIMER, SIGNAL_CHILD
 	};
-	struct kernel_sigevent event = { .signal = SIGNAL_TIMER, .notify = NOTIFY_SIGNAL };
 
 	d->vcpu = e->v->vcpu_id;
 	d->ram_fd = ram_fd;
 	d->dev_fd = dev_fd;
+	d->crew = 1;
 	d->passage = make_stack();
 	if (!d->passage)
 		return false;
@@ -74,12 +86,7 @@ direct_setup(struct engine *e, struct direct *d, int32_t ram_fd, int32_t dev_fd)
 	for (uint32_t i = 0; i < sizeof signals; i++)
 		if (!handle(signals[i]))
 			return false;
-	if (sys_call3(SYS_timer_create, CLOCK_IS_MONOTONIC, word(&event), word(&d->timer)) != 0)
-		return false;
-	if (sys_call6(SYS_prctl, SET_SYSCALL_DISPATCH, DISPATCH_ON, word(__executable_start),
-	    word(_etext) - word(__executable_start), word(&d->passage->dispatch), 0) != 0)
-		return false;
-	if (sys_call3(SYS_prctl, SET_TSC, TSC_TRAPS, 0) != 0)
+	if (!direct_setup_member(d, &d->members[0]) || sys_call3(SYS_prctl, SET_TSC, TSC_TRAPS, 0) != 0)
 		return false;
 	d->sensitive = ~0u;
 	if (sys_call3(SYS_arch_prctl, SET_CPUID, 0, 0) == 0)
@@ -95,9 +102,10 @@ direct_arm(struct direct *d, uint64_t now, uint64_t until)
 	const struct kernel_itimer when = {
 		{ 0, 0 }, { (int64_t)(until / NS_PER_S), (int64_t)(until % NS_PER_S) }
 	};
+	struct member *m = me(d);
 
-	if (d->armed > now && d->armed <= until)
+	if (m->armed > now && m->armed <= until)
 		return;
-	sys_call6(SYS_timer_settime, (uint64_t)(uint32_t)d->timer, TIMER_IS_ABSOLUTE, word(&when), 0, 0, 0);
-	d->armed = until;
+	sys_call6(SYS_timer_settime, (uint64_t)(uint32_t)m->timer, TIMER_IS_ABSOLUTE, word(&when), 0, 0, 0);
+	m->armed = until;
 }

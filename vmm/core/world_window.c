@@ -18,12 +18,6 @@ enum { MAP_SHARED = 1, MAP_FIXED = 0x10, MAP_POPULATE = 0x8000, RUN_PAGES = 16, 
 
 #define WINDOW_END (1ull << 32)
 
-static struct window *
-window_of(struct engine *e)
-{
-	return &e->direct->window;
-}
-
 static uint32_t
 window_bit(const struct engine *e)
 {
@@ -38,13 +32,17 @@ head_of(struct window *w, uint32_t ppn)
 	return &w->heads[ppn % WINDOW_PPNS];
 }
 
-/* Does the window map ppn with these rights, somewhere? */
+/* Does some window of the crew map ppn writable? */
 static bool
-ppn_has(struct window *w, uint32_t ppn, uint32_t prot)
+is_writable(struct direct *d, uint32_t ppn)
 {
-	for (uint32_t i = *head_of(w, ppn); i; i = w->pages[i].next)
-		if (w->pages[i].ppn == ppn && (w->pages[i].prot & prot))
-			return true;
+	for (uint32_t n = 0; n < d->crew; n++) {
+		struct window *w = &d->members[n].window;
+
+		for (uint32_t i = *head_of(w, ppn); i; i = w->pages[i].next)
+			if (w->pages[i].ppn == ppn && (w->pages[i].prot & PROT_WRITE))
+				return true;
+	}
 	return false;
 }
 
@@ -52,7 +50,7 @@ ppn_has(struct window *w, uint32_t ppn, uint32_t prot)
 static void
 page_set_prot(struct engine *e, struct window_page *page, uint32_t prot)
 {
-	struct window *w = window_of(e);
+	struct window *w = window_here(e);
 	const uint32_t lost = page->prot & ~prot;
 
 	if ((page->prot ^ prot) & PROT_EXEC)
@@ -62,14 +60,14 @@ page_set_prot(struct engine *e, struct window_page *page, uint32_t prot)
 		return;
 	if (prot & PROT_WRITE)
 		__atomic_fetch_or(&e->page_flags[page->ppn], (uint8_t)window_bit(e), __ATOMIC_SEQ_CST);
-	else if ((lost & PROT_WRITE) && !ppn_has(w, page->ppn, PROT_WRITE))
+	else if ((lost & PROT_WRITE) && !is_writable(e->direct, page->ppn))
 		__atomic_fetch_and(&e->page_flags[page->ppn], (uint8_t)~window_bit(e), __ATOMIC_SEQ_CST);
 }
 
 static struct window_page *
 page_new(struct engine *e, uint32_t vpn, uint32_t ppn)
 {
-	struct window *w = window_of(e);
+	struct window *w = window_here(e);
 	uint32_t index = w->free;
 	struct window_page *page;
 
@@ -87,7 +85,7 @@ page_new(struct engine *e, uint32_t vpn, uint32_t ppn)
 static void
 page_remove(struct engine *e, uint32_t vpn)
 {
-	struct window *w = window_of(e);
+	struct window *w = window_here(e);
 	const uint16_t index = w->page_of[vpn];
 	struct window_page *page = &w->pages[index];
 	uint16_t *from;
@@ -121,7 +119,7 @@ unmap(struct engine *e, uint32_t first, uint32_t count)
 static void
 window_empty(struct engine *e)
 {
-	struct window *w = window_of(e);
+	struct window *w = window_here(e);
 	uint32_t i;
 
 	if (w->used) {
@@ -132,8 +130,7 @@ window_empty(struct engine *e)
 		if (w->page_of[w->pages[i].vpn] != i)
 			continue;
 		w->page_of[w->pages[i].vpn] = 0;
-		if ((w->pages[i].prot & PROT_WRITE) && w->pages[i].ppn != NO_PPN)
-			__atomic_fetch_and(&e->page_flags[w->pages[i].ppn], (uint8_t)~window_bit(e), __ATOMIC_SEQ_CST);
+		page_set_prot(e, &w->pages[i], 0);
 	}
 	for (i = 0; i < WINDOW_PPNS; i++)
 		w->heads[i] = 0;
@@ -145,7 +142,7 @@ static void
 stale_page(struct window *w, uint32_t vpn)
 {
 	struct window_page *page = &w->pages[w->page_of[vpn]];
-	struct window_range *last = &w->stale[w->stale_count - 1];
+	struct window_range *last = &w->stale[w->stale_count ? w->stale_count - 1 : 0];
 
 	if (!w->page_of[vpn] || page->stale)
 		return;
@@ -170,15 +167,12 @@ is_shown(const struct window *w, uint32_t space, uint32_t view)
 void
 window_forget_range(struct engine *e, uint32_t space, uint32_t view, uint32_t linear, uint32_t count)
 {
-	struct window *w;
-	uint32_t vpn;
+	struct direct *d = e->direct;
 
-	if (!e->direct)
-		return;
-	w = window_of(e);
-	if (is_shown(w, space, view))
-		for (vpn = linear >> PAGE_SHIFT; count--; vpn++)
-			stale_page(w, vpn);
+	for (uint32_t n = 0; d && n < d->crew; n++)
+		if (is_shown(&d->members[n].window, space, view))
+			for (uint32_t i = 0; i < count; i++)
+				stale_page(&d->members[n].window, (linear >> PAGE_SHIFT) + i);
 }
 
 void
@@ -190,18 +184,20 @@ window_forget(struct engine *e, uint32_t space, uint32_t view, uint32_t linear)
 void
 window_forget_all(struct engine *e)
 {
-	if (e->direct)
-		window_of(e)->stale_all = 1;
+	for (uint32_t n = 0; e->direct && n < e->direct->crew; n++)
+		e->direct->members[n].window.stale_all = 1;
 }
 
 static void
 stale_ppn(struct engine *e, uint32_t ppn, uint32_t prot)
 {
-	struct window *w = window_of(e);
+	for (uint32_t n = 0; n < e->direct->crew; n++) {
+		struct window *w = &e->direct->members[n].window;
 
-	for (uint32_t i = *head_of(w, ppn); i; i = w->pages[i].next)
-		if (w->pages[i].ppn == ppn && (w->pages[i].prot & prot))
-			stale_page(w, w->pages[i].vpn);
+		for (uint32_t i = *head_of(w, ppn); i; i = w->pages[i].next)
+			if (w->pages[i].ppn == ppn && (w->pages[i].prot & prot))
+				stale_page(w, w->pages[i].vpn);
+	}
 }
 
 void
@@ -220,10 +216,8 @@ window_code_changed(struct engine *e, uint32_t ppn)
 
 /* Every page with these rights for which `is_stale` holds. */
 static void
-stale_if(struct engine *e, uint32_t prot, bool (*is_stale)(const struct engine *, const struct window_page *))
+stale_if(struct engine *e, struct window *w, uint32_t prot, bool (*is_stale)(const struct engine *, const struct window_page *))
 {
-	struct window *w = window_of(e);
-
 	for (uint32_t i = 1; i <= w->used; i++)
 		if (w->page_of[w->pages[i].vpn] == i && (w->pages[i].prot & prot) && is_stale(e, &w->pages[i]))
 			stale_page(w, w->pages[i].vpn);
@@ -241,11 +235,10 @@ was_changed(const struct engine *e, const struct window_page *page)
 	return page->ppn != NO_PPN && __atomic_load_n(&e->stamps[page->ppn], __ATOMIC_ACQUIRE) != page->stamp;
 }
 
-/* Not put off: the caller is about to say that it has obeyed. */
 static void
 take_out_stale(struct engine *e)
 {
-	struct window *w = window_of(e);
+	struct window *w = window_here(e);
 
 	if (w->stale_all) {
 		window_empty(e);
@@ -262,19 +255,17 @@ take_out_stale(struct engine *e)
 void
 window_obey(struct engine *e)
 {
-	if (!e->direct)
-		return;
-	stale_if(e, PROT_WRITE, holds_code);
-	take_out_stale(e);
+	for (uint32_t n = 0; e->direct && n < e->direct->crew; n++)
+		stale_if(e, &e->direct->members[n].window, PROT_WRITE, holds_code);
 }
 
 /* ---- before guest code runs -------------------------------------------------------------------- */
 
-/* The window is the present address space's, and shows nothing that is not true. */
-bool
+/* The window of this process is the present address space's, and shows nothing that is not true. */
+void
 window_prepare(struct engine *e)
 {
-	struct window *w = window_of(e);
+	struct window *w = window_here(e);
 	struct shadow *sh = shadow_of(e);
 	const uint32_t view = e->v->cpl == 3 ? VIEW_USER : VIEW_SUPERVISOR;
 	const uint64_t changes = __atomic_load_n(&e->m->changes, __ATOMIC_ACQUIRE);
@@ -283,34 +274,23 @@ window_prepare(struct engine *e)
 		if (w->space != GLOBAL_SPACE)
 			e->ctl->stats.window_switches++;
 		window_empty(e);
-		w->space = sh->current;
-		w->view = view;
-		w->epoch = sh->epoch;
-		w->changes = changes;
-		return true;
-	}
-	if (w->epoch != sh->epoch) {
+	} else if (w->epoch != sh->epoch) {
 		shadow_verify_all(e, view);
-		w->epoch = sh->epoch;
 	}
-	if (w->changes != changes) {
-		w->changes = changes;
-		if (w->executable)
-			stale_if(e, PROT_EXEC, was_changed);
-	}
+	if (w->changes != changes && w->executable)
+		stale_if(e, w, PROT_EXEC, was_changed);
+	w->epoch = sh->epoch;
+	w->changes = changes;
 	if (w->stale_count || w->stale_all)
 		take_out_stale(e);
-	if (w->space == GLOBAL_SPACE) {		/* all was stale */
-		w->space = sh->current;
-		w->view = view;
-	}
-	return true;
+	w->space = sh->current;
+	w->view = view;
 }
 
 bool
 window_has(const struct engine *e, uint32_t linear, uint32_t prot)
 {
-	const struct window *w = &e->direct->window;
+	const struct window *w = &e->direct->members[e->direct->active].window;
 	const uint16_t index = w->page_of[linear >> PAGE_SHIFT];
 
 	return index && (w->pages[index].prot & prot) == prot;
@@ -387,7 +367,7 @@ put_in(struct engine *e, uint32_t linear, uint32_t count, const struct mapping *
 	e->ctl->stats.window_maps++;
 	e->ctl->stats.window_pages += count;
 	if (at == -OUT_OF_AREAS)
-		window_of(e)->full = 1;
+		window_here(e)->full = 1;
 	return at == linear;
 }
 
@@ -395,7 +375,7 @@ put_in(struct engine *e, uint32_t linear, uint32_t count, const struct mapping *
 static void
 note(struct engine *e, uint32_t vpn, uint32_t ppn, uint32_t prot)
 {
-	struct window *w = window_of(e);
+	struct window *w = window_here(e);
 	struct window_page *page = &w->pages[w->page_of[vpn]];
 
 	if (w->page_of[vpn] && page->ppn != ppn) {
@@ -412,7 +392,7 @@ note(struct engine *e, uint32_t vpn, uint32_t ppn, uint32_t prot)
 static bool
 may_follow(struct engine *e, uint32_t linear, const struct mapping *m, uint64_t frame)
 {
-	struct window *w = window_of(e);
+	struct window *w = window_here(e);
 	const struct entry *entry;
 	struct shadow_hit hit;
 	struct mapping next;
@@ -457,6 +437,25 @@ map_data(struct engine *e, uint32_t linear, struct mapping m)
 	return put_in(e, first, count, &m);
 }
 
+/*
+ * Where an executable neighbour would complete an instruction that answers wrongly, the two are not shown together:
+ * the way from one into the other is interpreted.
+ */
+static bool
+seams_answer_wrongly(struct engine *e, uint32_t vpn, uint32_t ppn)
+{
+	const struct window *w = window_here(e);
+	const uint8_t *page = e->ram + (uint64_t)ppn * PAGE_SIZE;
+	const uint16_t before = vpn ? w->page_of[vpn - 1] : 0, behind = vpn + 1 < WINDOW_VPNS ? w->page_of[vpn + 1] : 0;
+	uint32_t found = 0;
+
+	if (before && (w->pages[before].prot & PROT_EXEC))
+		found |= scan_seam(e->ram + (uint64_t)w->pages[before].ppn * PAGE_SIZE, page);
+	if (behind && (w->pages[behind].prot & PROT_EXEC))
+		found |= scan_seam(page, e->ram + (uint64_t)w->pages[behind].ppn * PAGE_SIZE);
+	return (found & e->direct->sensitive) != 0;
+}
+
 /* W3.  The page's bytes are watched from before they are scanned. */
 static enum window_result
 map_code(struct engine *e, uint32_t linear, const struct shadow_hit *hit)
@@ -475,10 +474,10 @@ map_code(struct engine *e, uint32_t linear, const struct shadow_hit *hit)
 	}
 	take_out_stale(e);		/* what mapped it writable */
 	c = code_page_of(e, m.ppn, linear);
-	if (c->found & e->direct->sensitive)
+	if ((c->found & e->direct->sensitive) || seams_answer_wrongly(e, linear >> PAGE_SHIFT, m.ppn))
 		return WINDOW_EMULATE;
 	note(e, linear >> PAGE_SHIFT, m.ppn, m.prot);
-	window_of(e)->pages[window_of(e)->page_of[linear >> PAGE_SHIFT]].stamp = stamp;
+	window_here(e)->pages[window_here(e)->page_of[linear >> PAGE_SHIFT]].stamp = stamp;
 	return put_in(e, linear & PAGE_MASK, 1, &m) ? WINDOW_MAPPED : WINDOW_REFUSED;
 }
 
@@ -489,7 +488,7 @@ map_code(struct engine *e, uint32_t linear, const struct shadow_hit *hit)
 enum window_result
 window_map(struct engine *e, uint32_t linear, uint32_t acc)
 {
-	struct window *w = window_of(e);
+	struct window *w = window_here(e);
 	struct shadow_hit hit;
 	struct mapping m;
 

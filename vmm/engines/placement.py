@@ -35,10 +35,10 @@ class Mode(enum.Enum):
 
 
 class Placement:
-    """Of the world `pid`, which runs vCPU `number`. `set_spin` takes the ns that both sides spin."""
+    """Of a world, which runs vCPU `number`: `processes` gives its ids, `set_spin` takes the ns that both sides spin."""
 
-    def __init__(self, pid: int, number: int, set_spin: Callable[[int], None]) -> None:
-        self._pid, self._set_spin = pid, set_spin
+    def __init__(self, processes: Callable[[], list[int]], number: int, set_spin: Callable[[int], None]) -> None:
+        self._processes, self._set_spin = processes, set_spin
         self._home = os.sched_getaffinity(0)
         self._cpu = sorted(self._home)[number % len(self._home)]
         self._mode = Mode.NEW
@@ -83,14 +83,14 @@ class Placement:
                 self._float()
         else:
             if mode is Mode.FLOATING:
-                self._cpu = last_cpu(self._pid, self._cpu)
+                self._cpu = last_cpu(self._processes()[0], self._cpu)
             self._together(now)
 
     def _together(self, now: int) -> None:
         self._mode, self._floated = Mode.TOGETHER, now
         self._set_spin(0)
         self._thread = threading.get_native_id()
-        for who in (self._thread, self._pid):
+        for who in (self._thread, *self._processes()):
             place(who, {self._cpu})
 
     def _float(self) -> None:
@@ -103,7 +103,7 @@ class Placement:
         self._set_spin(SPIN_NS)
 
     def _free(self) -> None:
-        for who in (self._thread, self._pid):
+        for who in (self._thread, *self._processes()):
             place(who, self._home)
 
 

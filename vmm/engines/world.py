@@ -23,6 +23,7 @@ from vmm.layout_spec import ControlPage, CpuModel, WorldPage
 ARENA_BYTES = 64 << 20  # as interp's
 LOOK_NS = 100_000_000  # while waiting for a turn: how often we look whether the world is still there
 FAULTED = 123  # exit status of a world whose monitor faulted: STATUS_FAULT in world.h
+CREW_ENDED = 125  # STATUS_CREW
 NOT_SETTLED = 124  # STATUS_NOT_SETTLED
 SLOW_EXITS = {lib.EXIT_QUANTUM, lib.EXIT_HLT}
 SHUTDOWN_S = 1.0  # a world that has not left by then is killed
@@ -53,7 +54,7 @@ class World:
             self._control.kick_fd[lib.RF_VCPUS] = self.process.pidfd
         finally:
             os.close(self._page_fd)
-        self._placement = Placement(self.process.pid, vcpu, self._set_spin)
+        self._placement = Placement(self._processes, vcpu, self._set_spin)
         self._end = weakref.finalize(self, self.process.end)
         if not self._wait():
             why = self.process.why()
@@ -120,6 +121,8 @@ class World:
         if os.waitstatus_to_exitcode(self.process.ended) == FAULTED:
             at = self._control.exit
             return f"its monitor got signal {at.data[1]} at world+{at.address:#x}, address {at.data[0]:#x}"
+        if os.waitstatus_to_exitcode(self.process.ended) == CREW_ENDED:
+            return "a process of its crew was killed"
         if os.waitstatus_to_exitcode(self.process.ended) == NOT_SETTLED:
             return "the host gave it no filter for system calls, or no way to kick the other worlds"
         return self.process.why()
@@ -153,6 +156,9 @@ class World:
                 return False
         self._control.command = command
         return bool(lib.world_turn(self._raw_control, self._spin_ns, LOOK_NS)) or self._wait()
+
+    def _processes(self) -> list[int]:
+        return [self.process.pid, *filter(None, self._control.crew)]
 
     def _set_spin(self, ns: int) -> None:
         self._spin_ns = self._page.spin_ns = ns
