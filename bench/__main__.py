@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.status import Status
 
-from bench import compute, devices, kernel, linux, linux_user, transit
+from bench import compute, devices, disks, kernel, linux, linux_user, transit
 from bench.clocks import check_clock
 from bench.engines import USUAL, Engines, find_engines
 from bench.host import LOAD_MAX, host_facts, load_average
@@ -38,6 +38,7 @@ MEASURES: dict[str, Callable[[Plan], None]] = {
     "devices": devices.measure,
     "linux": linux.measure,
     "linux_user": linux_user.measure,
+    "disks": disks.measure,
 }
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ringfence.errors import BadOption, RingfenceError
+from tools.disk import add_disk_verb
 from tools.host import add_host_verb
 from tools.process import complain, die_of, flush_output, open_standard_streams
 from tools.vm import add_vm_verb
@@ -99,12 +100,13 @@ def parser() -> argparse.ArgumentParser:
     guests.add_argument("--build", action="store_true", help="build every guest into the cache")
     guests.set_defaults(action=guests_verb)
     add_host_verb(verbs)
+    add_disk_verb(verbs)
     return top
 
 
 def add_machine_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("target", nargs="?", metavar="TARGET", help="a guest's name or the path of a program")
-    verb.add_argument("--engine", default="auto", metavar="NAME", help="interp, world, or auto (default)")
+    verb.add_argument("--engine", default="auto", metavar="NAME", help="interp, world, direct, or auto (default)")
     verb.add_argument("--mem", type=mebibytes, default=64, metavar="MIB", help="memory, 2 to 3072 MiB (default 64)")
     verb.add_argument("--cpu-features", default="", metavar="LIST", help="CPUID mask, such as -sse2,-pae,+hypervisor")
     verb.add_argument("--vcpus", type=processors, default=1, metavar="N", help="processors, 1 to 4 (default 1)")

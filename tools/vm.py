@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ringfence.errors import BadOption, HostRefused
+from tools import vm_snapshot
 
 if TYPE_CHECKING:
     from vmx.registry import Entry, Registry
@@ -25,6 +26,11 @@ verbs:
   eject DEVICE [--force] open a drive; --force although the guest has locked it
   screenshot FILE        the screen as PNG
   send-keys TEXT         type, or press keys such as ctrl-alt-delete or F2
+  snapshot take NAME [--memory] [--description TEXT]
+  snapshot list
+  snapshot revert|delete SNAPSHOT [--children]
+  snapshot delete-all, consolidate
+                         SNAPSHOT is a number or a name; a machine that runs can take and list
   console                attach the terminal to the serial port, or say where the VNC server is
 
 `ringfence vm list` shows all machines. A NAME is a displayName.
@@ -38,10 +44,11 @@ OPERANDS: dict[str, tuple[int, int, str]] = {
     "eject": (1, 1, "DEVICE"),
     "screenshot": (1, 1, "FILE"),
     "send-keys": (1, 1, "TEXT"),
+    "snapshot": (1, 2, "take, list, revert, delete, delete-all or consolidate"),
 }
 VERBS = (
     "start", "stop", "reset", "suspend", "resume", "status", "connect", "disconnect", "eject", "screenshot",
-    "send-keys", "console",
+    "send-keys", "console", "snapshot",
 )  # fmt: skip
 
 
@@ -57,6 +64,7 @@ def add_vm_verb(verbs: argparse._SubParsersAction[Any]) -> None:
     vm.add_argument("--json", action="store_true", help="answer as JSON")
     vm.add_argument("--hard", action="store_true", help="with stop: do not ask the guest")
     vm.add_argument("--force", action="store_true", help="with eject: also when the guest has locked the drive")
+    vm_snapshot.add_options(vm)
     vm.set_defaults(action=vm_verb)
 
 
@@ -72,7 +80,9 @@ def vm_verb(options: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=2) if options.json else list_text(rows))
         return 0
     found = registry.find(options.machine)
-    if isinstance(found, Path):
+    if options.order == "snapshot":
+        result = vm_snapshot.snapshot(found, options)
+    elif isinstance(found, Path):
         result = off_order(found, options.order, registry)
     else:
         result = on_order(found, options)
@@ -82,6 +92,9 @@ def vm_verb(options: argparse.Namespace) -> int:
         print(json.dumps({} if result is None else result, indent=2))
     elif options.order == "status":
         print(status_text(result))
+    elif options.order == "snapshot":
+        if line := vm_snapshot.text(options.operands[0], result):
+            print(line)
     elif options.order == "console":
         show_console(result)
     return 0
@@ -98,6 +111,7 @@ def check(options: argparse.Namespace) -> None:
     low, high, names = OPERANDS.get(order or "", (0, 0, "nothing"))
     if not low <= len(operands) <= high:
         raise BadOption(f"vm {order}: expected {names} after it, found {' '.join(operands) or 'nothing'}")
+    vm_snapshot.check(options)
     if options.hard and order != "stop":
         raise BadOption("--hard: expected with stop only")
     if options.force and order != "eject":

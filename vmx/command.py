@@ -12,6 +12,7 @@ from typing import Protocol
 from hw.wiring import ByteSink
 from ringfence.errors import BadOption, HostRefused
 from vmm._core import lib
+from vmm.engines.named import AUTO, why_not_direct
 from vmx import runner
 from vmx.attachments import to_stderr
 from vmx.debug import MachineUnderDebug, debug_machine
@@ -152,6 +153,8 @@ def build_machine(options: Options, target: Path | None) -> Machine:
 
 def run_command(options: Options, program: Path | None) -> int:
     """`ringfence run`: the exit status."""
+    if options.engine == AUTO and (why := why_not_direct()):
+        say(f"ringfence: {why}; the engine is interp")
     machine = build_machine(options, program)
     try:
         seconds, stop = run_machine(machine, options)
@@ -206,8 +209,8 @@ def after_run(machine: Machine, stop: StopReason, options: Options, seconds: flo
         parts.append(f"ringfence: timed out after {options.timeout:g} s of host time")
     elif stop.kind in ANNOUNCED:
         parts.append(f"ringfence: {stop.line()}")
-    world_died = stop.kind is StopKind.FAILED and stop.detail == lib.ERR_WORLD_DIED  # and left its state unfinished
-    if stop.kind in {StopKind.SHUTDOWN, StopKind.FAILED} and not world_died:
+    no_state = stop.kind is StopKind.FAILED and stop.detail in {lib.ERR_WORLD_DIED, lib.ERR_GUEST_ESCAPED}
+    if stop.kind in {StopKind.SHUTDOWN, StopKind.FAILED} and not no_state:
         parts.append(dump(machine.ended_by or machine.vcpu, machine.symbols))
     if options.stats:
         parts.append(stats_text(machine.vcpu.stats, seconds))

@@ -42,6 +42,16 @@ def connect(machine: MachineActions, given: Arguments) -> None:
     machine.connect(device_in(given), None if path is None else path_in(given))
 
 
+def snapshot(machine: MachineActions, given: Arguments) -> object:
+    if given["action"] == "list":
+        return machine.list_snapshots()
+    if given["action"] == "take":
+        texts = [characters(given.get(name, ""), name) for name in ("name", "description")]
+        return machine.take_snapshot(*texts, memory=given.get("memory", False))
+    asked = characters(given["action"], "action")[:SHOWN_CHARACTERS]
+    raise BadOption(f"snapshot {asked}: expected take or list while the machine runs: switch it off first")
+
+
 HANDLERS: dict[str, Callable[[MachineActions, Arguments], object]] = {
     "start": lambda machine, given: machine.start(),
     "stop": lambda machine, given: machine.stop(hard=given.get("hard", False)),
@@ -55,6 +65,7 @@ HANDLERS: dict[str, Callable[[MachineActions, Arguments], object]] = {
     "screenshot": lambda machine, given: machine.screenshot(path_in(given)),
     "send-keys": lambda machine, given: machine.send_keys(text_in(given)),
     "console": lambda machine, given: machine.console(),
+    "snapshot": snapshot,
 }
 assert HANDLERS.keys() == VERBS == ARGUMENTS.keys()
 
@@ -160,7 +171,11 @@ def path_in(given: Arguments) -> Path:
 
 
 def text_in(given: Arguments) -> str:
-    text: str = given["text"]
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise BadOption("text: expected characters, found half a surrogate pair")
+    return characters(given["text"], "text")
+
+
+def characters(text: str, name: str) -> str:
+    """Raises BadOption for what no file and no keyboard has."""
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise BadOption(f"{name}: expected characters, found half a surrogate pair or a NUL")
     return text

@@ -31,4 +31,7 @@ ARGUMENTS: dict[str, dict[str, tuple[type, bool]]] = {
     "screenshot": {"path": (str, True)},
     "send-keys": {"text": (str, True)},
     "console": {},
+    "snapshot": {
+        "action": (str, True), "name": (str, False), "description": (str, False), "memory": (bool, False),
+    },
 }

@@ -25,8 +25,8 @@ from hw.rtc_spec import Boot
 from vmm._core import ffi, lib
 from vmm.cpuid import cpu_model
 from vmm.cpuid_spec import MAX_PHYSICAL_BITS, Leaf
-from vmm.engines import engine_named
 from vmm.engines.contract import EngineFiles, EngineMap
+from vmm.engines.named import engine_named
 from vmm.interrupts import Event, Interrupts
 from vmm.layout_spec import InterruptPage, VcpuState
 from vmm.memory import GuestMemory

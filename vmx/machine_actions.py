@@ -48,6 +48,31 @@ class ConsoleInfo:
     serial: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class SnapshotRow:
+    """One snapshot for a person. `missing` are files of it that are not there; `current`: the machine runs on it."""
+
+    uid: int
+    parent: int
+    name: str
+    description: str
+    created_us: int
+    memory: bool
+    current: bool
+    disks: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TakenSnapshot:
+    """A snapshot of a machine that runs; for `stun_ms` it stood still."""
+
+    uid: int
+    name: str
+    memory: bool
+    stun_ms: float
+
+
 class MachineActions(Protocol):
     """The machine. Called from the control threads, one slow action at a time, with no lock held.
 
@@ -83,3 +108,8 @@ class MachineActions(Protocol):
     def screenshot(self, path: Path) -> None: ...
 
     def send_keys(self, text: str) -> None: ...
+
+    def list_snapshots(self) -> tuple[SnapshotRow, ...]: ...
+
+    def take_snapshot(self, name: str, description: str, *, memory: bool) -> TakenSnapshot:
+        """Freeze the disks, and perhaps save the memory, and go on."""

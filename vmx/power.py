@@ -43,6 +43,7 @@ ALLOWED: dict[str, frozenset[PowerState]] = {
     "screenshot": frozenset({ON}),
     "send-keys": frozenset({ON}),
     "console": frozenset({ON}),
+    "snapshot": frozenset(PowerState),
 }
 VERBS = POWER_VERBS | ALLOWED.keys()
 assert not POWER_VERBS & ALLOWED.keys()

@@ -22,13 +22,16 @@ from vmx.input_queue import InputQueue
 from vmx.keys import strokes_of
 from vmx.log import Log
 from vmx.machine import Machine
-from vmx.machine_actions import ConsoleInfo, DeviceStatus, MachineStatus
+from vmx.machine_actions import ConsoleInfo, DeviceStatus, MachineStatus, SnapshotRow, TakenSnapshot
 from vmx.machine_list import configured_devices
 from vmx.plug import wanted_by
 from vmx.power import InvalidPowerState, PowerState
 from vmx.rfb import RfbServer
 from vmx.screenshot import take_screenshot
 from vmx.serial import SerialCable
+from vmx.snapshot_files import MachineFiles
+from vmx.snapshot_live import LiveTaking
+from vmx.snapshots import list_snapshots
 from vmx.stop import StopKind, StopReason
 from vmx.suspend import suspend_soon
 from vmx.vmx_settings import VmxSettings, set_resume_from
@@ -194,6 +197,23 @@ class RunningMachine:
         self.input.type_keys(strokes_of([text]))
         if not self.input.wait_until_taken(KEYS_S):
             raise HostRefused(f"send-keys: the guest has not taken all keys after {KEYS_S:g} s")
+
+    # snapshots
+
+    def list_snapshots(self) -> tuple[SnapshotRow, ...]:
+        return list_snapshots(self.settings.file.path)
+
+    def take_snapshot(self, name: str, description: str, *, memory: bool) -> TakenSnapshot:
+        taking = LiveTaking(self.machine, MachineFiles(self.settings.file), name, description, memory=memory)
+        taking.begin()
+        try:
+            self._at_rest(taking.freeze)
+            taken = taking.finish()
+        except RingfenceError:
+            taking.give_up()
+            raise
+        self.log.write(f"SNAPSHOT {taken.uid} {taken.name!r}: the machine stood still for {taken.stun_ms:.1f} ms")
+        return taken
 
     # waiting
 

@@ -75,8 +75,10 @@ def suspend_soon(
     machine.at_rest(save)
 
 
-def suspend(machine: Machine, path: Path, progress: Progress = lambda done, total: None) -> None:
-    """Save a machine that is at rest and stunned. Raises HostRefused, with nothing left behind."""
+def suspend(
+    machine: Machine, path: Path, progress: Progress = lambda done, total: None, more: tuple[Group, ...] = ()
+) -> None:
+    """Save a machine that is at rest and stunned; `more` goes with it. Raises HostRefused, with nothing left behind."""
     state = bytes(machine.state.mapping)
     ram = memoryview(machine.memory.ram.bytes)
     sums = chunk_sums(machine)
@@ -89,6 +91,7 @@ def suspend(machine: Machine, path: Path, progress: Progress = lambda done, tota
             Tag("deviceDirty", zlib.compress(machine.memory.dirty.tobytes(), 1)),
             Tag("memorySums", b"".join(value.to_bytes(4, "little") for value in sums)),
         )),
+        *more,
         Group(CPU, tuple(control_registers(machine))),
         Group(MEMORY, (
             Tag("regionsCount", (1).to_bytes(4, "little")),
@@ -98,7 +101,7 @@ def suspend(machine: Machine, path: Path, progress: Progress = lambda done, tota
         )),
     )  # fmt: skip
     meta = pack(groups, len(ram))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = unfinished(path)
     try:
         with open(temporary, "xb", opener=open_private) as file:
             file.write(meta)
@@ -114,6 +117,11 @@ def suspend(machine: Machine, path: Path, progress: Progress = lambda done, tota
         raise HostRefused(f"{path}: the machine could not be suspended: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def unfinished(path: Path) -> Path:
+    """What the file is called while it is written."""
+    return path.with_name(f".{path.name}.{os.getpid()}")
 
 
 def control_registers(machine: Machine) -> Iterator[Tag]:

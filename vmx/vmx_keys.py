@@ -188,7 +188,7 @@ KEYS: tuple[Key, ...] = (
     Key("machine.id", TEXT, "", Use.LATER, "text that the guest may ask for"),
     Key("guestinfo.*", TEXT, "", Use.LATER, "texts that the guest may ask for and change"),
     Key("cpuid.*", TEXT, "", Use.LATER, "masks of CPUID bits"),
-    Key("ringfence.engine", Choice(("auto", "interp", "world")), "auto", Use.HONOURED, "as --engine"),
+    Key("ringfence.engine", Choice(("auto", "interp", "world", "direct")), "auto", Use.HONOURED, "as --engine"),
     Key("ringfence.cpuFeatures", TEXT, "", Use.HONOURED, "as --cpu-features"),
     *(
         Key(name, TEXT, "", Use.KEPT, meaning)

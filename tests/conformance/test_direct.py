@@ -16,7 +16,7 @@ from tests.conformance.harness import CODE_BASE
 from tests.conformance.ring3_compare import Pair, differences, shorten
 from tests.conformance.ring3_machine import END, A, Outcome, Program, Ring3Machine
 from tests.conformance.ring3_parts import program
-from vmm.engines import ENGINES
+from vmm.engines.named import ENGINES
 
 REFERENCE = "interp"
 EAGER = next(name for name in ("direct-eager", "direct", "world") if name in ENGINES)

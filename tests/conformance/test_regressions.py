@@ -38,6 +38,8 @@ class Case:
 CASES = (
     Case("LOCK on a register operand is #UD, and the flags before it are kept",
          "49 F0 35 08 00 00 00", d.UD, eip=1, eflags=CLEAR | RF, registers=((1, 0xFFFF),)),
+    Case("flags made before an instruction of more than 15 bytes are kept", "2B D2" + " 66" * 14 + " 25 FF 4F",
+         d.GP, eip=2, error=0, eflags=CLEAR | RF | 0x44),
     Case("a byte compare with a 66 prefix in front of a Jcc: EIP is not cut", "66 3C 00 74 02 CC CC 90", d.BP, eip=9,
          registers=((0, 0),)),
     Case("a Jcc with a 66 prefix cuts EIP to 16 bits", "3C 00 66 74 02", d.PF, error=0x14, registers=((0, 0),)),

@@ -19,7 +19,7 @@ import pytest
 from guests import build
 from ringfence.errors import HostRefused
 from tests.vmx.machines import CollectingSerial
-from vmm.engines import ENGINES
+from vmm.engines.named import ENGINES
 from vmm.engines.world import World
 from vmx import runner
 from vmx.attachments import Attachments

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-import vmm.engines
 from tests.realguests import stress_program
 from tests.realguests.conftest import or_skip
 from tests.realguests.guest import CONFIG, LIMIT_S, LONG_S, linux, running
 from tests.realguests.qemu import boots, kernel_options
 from tests.realguests.transcript import Transcript
+from vmm.engines import named
 from vmx.stop import StopKind
 
 ENGINES = ("interp", "direct")
@@ -74,7 +74,7 @@ def failed(sums: dict[str, str]) -> dict[str, str]:
 
 
 def need_engine(engine: str) -> None:
-    if engine not in vmm.engines.ENGINES:
+    if engine not in named.ENGINES:
         pytest.skip(f"there is no engine {engine}")
 
 

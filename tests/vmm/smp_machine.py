@@ -15,8 +15,8 @@ from typing import Any
 from vmm._core import ffi, lib
 from vmm.cpuid import cpu_model
 from vmm.cpuid_spec import MAX_PHYSICAL_BITS
-from vmm.engines import engine_named
 from vmm.engines.contract import EngineFiles, EngineMap
+from vmm.engines.named import engine_named
 from vmm.interrupts import Interrupts
 from vmm.layout_spec import InterruptPage, VcpuState
 from vmm.memory import PAGE_SIZE, GuestMemory

@@ -8,7 +8,7 @@ import pytest
 
 from ringfence.errors import BadOption, EngineFailed
 from vmm._core import lib
-from vmm.engines import engine_named
+from vmm.engines.named import engine_named
 from vmm.layout_spec import ControlPage, TraceEvent, VcpuState
 from vmm.vcpu import IO_BUFFER_BYTES, ExitKind, TraceKind, Vcpu, trace_kinds
 

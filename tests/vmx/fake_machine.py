@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ringfence.errors import HostRefused
 from vmx.log import VMX_THREAD
-from vmx.machine_actions import ConsoleInfo, DeviceStatus, MachineStatus
+from vmx.machine_actions import ConsoleInfo, DeviceStatus, MachineStatus, SnapshotRow, TakenSnapshot
 from vmx.power import PowerState
 
 
@@ -72,6 +72,14 @@ class FakeMachine:
 
     def send_keys(self, text: str) -> None:
         self._act("send_keys", text)
+
+    def list_snapshots(self) -> tuple[SnapshotRow, ...]:
+        self._act("list_snapshots")
+        return (SnapshotRow(3, 0, "before", "", 0, True, True, ("web.vmdk",), ()),)
+
+    def take_snapshot(self, name: str, description: str, *, memory: bool) -> TakenSnapshot:
+        self._act("take_snapshot", name, description, memory)
+        return TakenSnapshot(4, name, memory, 2.5)
 
 
 class ListLog:

@@ -48,6 +48,14 @@ def test_a_request_calls_the_machine(verb: str, arguments: dict[str, object], ca
     assert machine.calls == [call]
 
 
+def test_a_snapshot_of_a_running_machine_is_answered_with_how_long_it_stood_still() -> None:
+    machine = FakeMachine()
+    answer = ask(machine, "snapshot", action="take", name="a", memory=True)
+    assert answer["result"] == {"uid": 4, "name": "a", "memory": True, "stun_ms": 2.5}
+    assert ask(machine, "snapshot", action="list")["result"][0]["uid"] == 3
+    assert machine.calls == [("take_snapshot", "a", "", True), ("list_snapshots",)]
+
+
 @pytest.mark.parametrize("verb", ["start", "resume"])
 def test_a_suspended_machine_goes_on(verb: str) -> None:
     machine = FakeMachine(PowerState.SUSPENDED)
@@ -66,7 +74,10 @@ def test_status_is_plain_json() -> None:
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_a_state_that_does_not_allow_it_refuses(state: PowerState, verb: str) -> None:
     machine = FakeMachine(state)
-    values: dict[str, object] = {"device": "ide1:0", "path": "/p", "text": "a", "hard": True, "force": True}
+    values: dict[str, object] = {
+        "device": "ide1:0", "path": "/p", "text": "a", "hard": True, "force": True, "action": "take", "name": "a",
+        "description": "b", "memory": True,
+    }  # fmt: skip
     answer = ask(machine, verb, **{name: values[name] for name in ARGUMENTS[verb]})
     try:
         after(state, verb)
@@ -110,6 +121,8 @@ def test_what_only_looks_is_not_logged() -> None:
         ("screenshot", {"path": ""}, "expected an absolute path"),
         ("connect", {"device": "ide1:0", "path": "x"}, "expected an absolute path"),
         ("send-keys", {"text": "\udfff"}, "surrogate"),
+        ("snapshot", {"action": "take", "name": "\udfff"}, "surrogate"),
+        ("snapshot", {"action": "revert"}, "switch it off first"),
     ],
 )
 def test_an_argument_that_makes_no_sense_is_refused(verb: str, arguments: dict[str, object], said: str) -> None:
@@ -147,7 +160,7 @@ def test_a_line_that_is_no_request_is_refused(line: bytes, said: str) -> None:
 
 def test_damaged_requests_are_refused_or_answered() -> None:
     chance = random.Random(5)
-    values = {"device": "ide1:0", "path": "/p", "text": "a"}
+    values = {"device": "ide1:0", "path": "/p", "text": "a", "action": "take", "name": "a", "description": "b"}
     good = [
         json.dumps({"verb": verb, "args": {name: values[name] for name in ARGUMENTS[verb] if name in values}}).encode()
         for verb in sorted(VERBS)

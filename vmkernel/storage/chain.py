@@ -12,6 +12,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -203,6 +204,15 @@ class Chain:
     def flush(self) -> None:
         with self._lock:
             self.links[-1].flush()
+
+    def hold(self) -> AbstractContextManager[object]:
+        """While it is entered no other thread writes, or begins to read."""
+        return self._lock
+
+    def settle(self) -> None:
+        """Flush the youngest link, and take away its marks of being open."""
+        with self._lock:
+            self.links[-1].settle()
 
     def push(self, child: Link) -> None:
         """A child of the youngest link, opened for writing, becomes the youngest; others may read the old one then.

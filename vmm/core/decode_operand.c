@@ -30,7 +30,7 @@ decode_fetch8(struct decoder *d)
 	if (d->stop)
 		return 0;
 	if (at - d->start >= MAX_INSN) {
-		d->stop = STOP_GP;
+		d->stop = d->first ? STOP_GP : STOP_BEFORE;	/* alone: it overwrites no flags of those before it */
 		return 0;
 	}
 	if ((int32_t)at >= 0 && at >= d->limit) {

@@ -73,6 +73,14 @@ def test_a_grain_that_is_shared_stays_with_the_first(tmp_path: Path) -> None:
     assert contents(path) == model
 
 
+@pytest.mark.parametrize("bad", [0x7FFFFFFF, 1])
+def test_an_entry_that_cannot_be_is_taken_from_the_copy(tmp_path: Path, bad: int) -> None:
+    path, model = sparse(tmp_path)
+    entry(path, 2, bad, redundant=False)
+    mended(path, Fault.COPIES)
+    assert contents(path) == model
+
+
 @pytest.mark.parametrize("place", [5, 1 << 20, GRAIN + 1])
 def test_a_grain_that_is_nowhere_is_dropped(tmp_path: Path, place: int) -> None:
     path, model = sparse(tmp_path)

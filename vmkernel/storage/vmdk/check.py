@@ -230,7 +230,7 @@ class Audit:
             yield index, table[: grains - index * self.per_table]
 
     def _copies(self, extent: SparseExtent, redundant: Entries) -> None:
-        """Entries that differ, in both tables then: the one that is not zero and can be true, else the first."""
+        """Entries that differ: in both tables then the first's, unless it cannot be true and the copy's can."""
         for index, table in self._readable():
             try:
                 copy = extent.tables.read_table(index, int(redundant[index]))[: len(table)]
@@ -249,7 +249,8 @@ class Audit:
             )
             if self.mend:
                 extent.tables.table(index)
-                take = (table == ABSENT) & self._good(first, copy)
+                said_zero = (table == ZERO) & extent.has_zero_entry
+                take = ~self._good(first, table) & ~said_zero & self._good(first, copy)
                 extent.tables.set(first, np.where(take, copy, table).astype(GTE))
                 extent.tables.dirty[index] = set(range(extent.tables.table_sectors))
         if self.mend and extent.tables.dirty:
@@ -273,6 +274,9 @@ class Audit:
         directories = [tables.directory]
         if isinstance(extent, SparseExtent) and extent.redundant is not None:
             directories.append(extent.redundant)
+        if isinstance(extent, SparseExtent):  # resizing puts larger ones at the end of the file
+            places = [extent.header.gd_offset, extent.header.rgd_offset]
+            ranges += [(at, at + extent.header.directory_sectors) for at in places if at >= extent.data_start]
         for directory in directories:
             ranges += [(at, at + size) for at in directory[directory >= extent.data_start].tolist()]
         return ranges

@@ -1,0 +1,1 @@
+"""The Network Block Device protocol: a disk served to NBD clients."""
