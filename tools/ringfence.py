@@ -29,7 +29,9 @@ EXIT_STATUSES = (
 )
 
 VMX_SUFFIX = ".vmx"
-BESIDE_VMX = frozenset({"target", "action", "detached", "in_background", "no_reboot", "timeout", "stats", "screen"})
+BESIDE_VMX = frozenset({
+    "target", "action", "detached", "in_background", "no_reboot", "no_questions", "timeout", "stats", "screen",
+})  # fmt: skip
 SERIAL_WORDS = "stdio, file:PATH, pty, unix:PATH, unix-client:PATH, tcp:HOST:PORT, tcp-client:HOST:PORT, none"
 
 # Options whose value may begin with a dash, which argparse would take for another option.
@@ -117,7 +119,10 @@ def add_machine_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--kernel", metavar="FILE", help="a Linux kernel (bzImage or vmlinux) instead of TARGET")
     verb.add_argument("--initrd", metavar="FILE", help="its initial RAM disk")
     verb.add_argument("--bios", metavar="FILE", help="raw firmware image, started at the reset vector")
-    verb.add_argument("--disk", action="append", default=[], metavar="FILE", help="hard disk, an image of bare sectors")
+    verb.add_argument("--disk", action="append", default=[], metavar="FILE", help="IDE disk, a VMDK or bare sectors")
+    verb.add_argument("--scsi", action="append", default=[], metavar="FILE", help="SCSI disk, likewise; up to 15")
+    verb.add_argument("--scsi-adapter", default="lsilogic", metavar="KIND", help="lsilogic (default) or buslogic")
+    verb.add_argument("--no-questions", action="store_true", help="do not wait for room: a full host fails the write")
     verb.add_argument("--cdrom", metavar="FILE", help="disc in the CD-ROM drive, an ISO image")
     verb.add_argument("--no-reboot", action="store_true", help="end the run when the guest resets the machine")
     verb.add_argument("--vnc", metavar="WHERE", help="remote screen on PORT of this host, HOST:PORT or unix:PATH")
@@ -151,7 +156,7 @@ def run_detached(options: argparse.Namespace) -> int:
 
     if options.stats:
         raise BadOption("--stats: expected without --detached: there is no terminal in the background")
-    words = ["--no-reboot"] if options.no_reboot else []
+    words = [*["--no-reboot"] * options.no_reboot, *["--no-questions"] * options.no_questions]
     if options.timeout is not None:
         words.append(f"--timeout={options.timeout}")
     vmx = Path(options.target)

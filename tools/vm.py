@@ -31,6 +31,7 @@ verbs:
   snapshot revert|delete SNAPSHOT [--children]
   snapshot delete-all, consolidate
                          SNAPSHOT is a number or a name; a machine that runs can take and list
+  answer WORD            to the question that status shows, such as retry or abort
   console                attach the terminal to the serial port, or say where the VNC server is
 
 `ringfence vm list` shows all machines. A NAME is a displayName.
@@ -44,11 +45,12 @@ OPERANDS: dict[str, tuple[int, int, str]] = {
     "eject": (1, 1, "DEVICE"),
     "screenshot": (1, 1, "FILE"),
     "send-keys": (1, 1, "TEXT"),
+    "answer": (1, 1, "WORD"),
     "snapshot": (1, 2, "take, list, revert, delete, delete-all or consolidate"),
 }
 VERBS = (
     "start", "stop", "reset", "suspend", "resume", "status", "connect", "disconnect", "eject", "screenshot",
-    "send-keys", "console", "snapshot",
+    "send-keys", "console", "snapshot", "answer",
 )  # fmt: skip
 
 
@@ -146,7 +148,7 @@ def on_order(entry: Entry, options: argparse.Namespace) -> Any:
     arguments: dict[str, object] = {}
     if order == "stop":
         arguments["hard"] = options.hard
-    elif order == "send-keys":
+    elif order in {"send-keys", "answer"}:
         arguments["text"] = operands[0]
     elif order == "screenshot":
         arguments["path"] = str(Path(operands[0]).absolute())
@@ -200,6 +202,8 @@ def status_text(status: dict[str, Any]) -> str:
     for device in status["devices"]:
         state = "connected" if device["connected"] else "not connected"
         lines.append(f"{device['device']:12} {device['kind']}, {state}, {device['backing'] or 'empty'}")
+    if status.get("question"):
+        lines.append(f"{'question':12} {status['question']}")
     if status["unknown_keys"]:
         lines.append(f"{'unknown keys':12} {', '.join(status['unknown_keys'])}")
     return "\n".join(lines)

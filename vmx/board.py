@@ -6,6 +6,7 @@
     00:07.1  PIIX4 IDE, IRQ 14 and 15   3F0-3F7     floppy controller, IRQ 6, DMA 2
     00:07.3  PIIX4 power management     510-51B     firmware configuration
     00:0f.0  VGA                        402, F4     debug port and exit port
+    00:10.0-13.0  SCSI adapters 0 to 3, where there are any
 
 An interrupt link L = (slot + pin + 1) mod 4 drives I/O APIC input 16 + L, and the ISA IRQ that the PIIX4 routes it to.
 The interrupt controllers and timers themselves are the core's.
@@ -14,6 +15,7 @@ The interrupt controllers and timers themselves are the core's.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from hw.backdoor import Backdoor, BackdoorState, MachineFacts
@@ -62,6 +64,7 @@ from hw.rtc_spec import FLOPPY_1440, Boot
 from hw.rtc_spec import PORT as CMOS
 from hw.rtc_spec import PORTS as CMOS_PORTS
 from hw.scsi.cdrom import Cdrom, CdromState
+from hw.scsi.wiring import Operator
 from hw.uart import Uart, UartState
 from hw.uart_spec import COM1, COM1_IRQ, COM2, COM2_IRQ
 from hw.uart_spec import PORTS as UART_PORTS
@@ -76,6 +79,7 @@ from vmx.clock import HostWallClock
 from vmx.memory_map import MemoryMap
 from vmx.picture import DirtyLog, Picture
 from vmx.removable import RemovableBackends
+from vmx.scsi_adapters import ScsiAdapters, scsi_sections
 from vmx.video_map import VideoMapping
 
 State = TypeVar("State", bound=ctypes.Structure)
@@ -104,8 +108,16 @@ SECTIONS: dict[str, type[ctypes.Structure]] = {
 }
 
 
+def sections(attachments: Attachments) -> dict[str, type[ctypes.Structure]]:
+    """The devices' parts of the state file of a machine with these attachments."""
+    return {**SECTIONS, **scsi_sections(attachments)}
+
+
 class BoardHost(PowerSwitch, ResetSwitch, AddressLine20, Protocol):
-    """What the board drives outside itself: the power supply, RESET#, INIT# and A20M#."""
+    """What the board drives outside itself: the power supply, RESET#, INIT# and A20M#; and who calls it back."""
+
+    def post(self, action: Callable[[], None]) -> None:
+        """Have `action` called soon, under the machine's lock. Any thread."""
 
 
 class Unplugged:
@@ -131,10 +143,11 @@ class Board:
         host: BoardHost,
         facts: MachineFacts,
         attachments: Attachments,
+        operator: Operator,
         *,
         local_time: bool = False,
     ) -> None:
-        """Wire only. `local_time`: the clock chip is set to that instead of UTC."""
+        """Wire only. `operator` is whom disks ask; `local_time`: the clock chip is set to that instead of UTC."""
         self.state, self.memory, self.interrupts = state, memory, interrupts
         self._local_time = local_time
         self.attachments = attachments
@@ -149,6 +162,10 @@ class Board:
         self._build_pci(host, facts)
         self._build_ide()
         self._build_floppy()
+        self.scsi = ScsiAdapters(self._section, self._buses, self.links, memory, attachments, host, operator)
+        for slot, chip in self.scsi.slots():
+            self.pci.attach(*slot, chip)
+        self.devices += self.scsi.devices()
         self._build_ports()
         self.vga = Vga(self._section("vga", VgaState), self._buses, video.video_memory(), interrupts, video)
         self.pci.attach(*VGA_SLOT, self.vga)
@@ -274,7 +291,8 @@ class Board:
     # as a whole
 
     def reset(self) -> None:
-        """RESET# to every device."""
+        """RESET# to every device, once no disk is at work any more."""
+        self.scsi.abandon()
         for device in self.devices:
             device.reset()
 
@@ -289,7 +307,11 @@ class Board:
 
     def interrupt_pins(self) -> tuple[PciInterrupt, ...]:
         """The PCI interrupt pins that functions of the root bus drive."""
-        return ()
+        return self.scsi.interrupt_pins()
+
+    def close(self) -> None:
+        """Nothing is under way any more."""
+        self.scsi.close()
 
     def configure_cmos(self, memory_mib: int, vcpus: int, boot: tuple[Boot, ...]) -> None:
         """What firmware finds in CMOS."""

@@ -21,9 +21,10 @@ from vmx.input_queue import InputQueue
 from vmx.linux import Initrd, LinuxImage
 from vmx.loader import load_program
 from vmx.machine import Machine
-from vmx.machine_config import DriveKind, DriveSpec, MachineConfig, PortSpec
+from vmx.machine_config import SCSI_IDS, AdapterKind, AdapterSpec, DriveKind, DriveSpec, MachineConfig, PortSpec
 from vmx.plug import plug_in
 from vmx.program import LinuxProgram, Program, ToyProgram
+from vmx.question import Policy
 from vmx.rfb import RfbServer
 from vmx.screen import last_screen, live_screen
 from vmx.stats import stats_text
@@ -53,6 +54,9 @@ class Options(Protocol):
     initrd: str | None
     bios: str | None
     disk: list[str]
+    scsi: list[str]
+    scsi_adapter: str
+    no_questions: bool
     cdrom: str | None
     vnc: str | None
     no_reboot: bool
@@ -85,7 +89,7 @@ def machine_config(options: Options) -> MachineConfig:
         options.mem, options.engine, options.cpu_features, trace=parse_kinds(options.trace), vcpus=options.vcpus,
         firmware=Path(options.bios) if options.bios else None,
         serials=(PortSpec.parse(options.serial), PortSpec.parse(options.serial2, "--serial2")),
-        parallel=PortSpec.parse(options.parallel, "--parallel"), ide=drives(options),
+        parallel=PortSpec.parse(options.parallel, "--parallel"), ide=drives(options), scsi=scsi_drives(options),
     )  # fmt: skip
     config.check()
     return config
@@ -110,6 +114,23 @@ def drives(options: Options) -> Mapping[tuple[int, int], DriveSpec]:
     return found
 
 
+def scsi_drives(options: Options) -> Mapping[int, AdapterSpec]:
+    """Disks on one adapter, which is there when there is a disk for it."""
+    ids = sorted(SCSI_IDS)
+    if len(options.scsi) > len(ids):
+        raise BadOption(f"--scsi: expected at most {len(ids)}, found {len(options.scsi)}")
+    try:
+        kind = AdapterKind(options.scsi_adapter)
+    except ValueError:
+        known = " or ".join(kind.value for kind in AdapterKind)
+        raise BadOption(f"--scsi-adapter {options.scsi_adapter}: expected {known}") from None
+    disks = {
+        place: DriveSpec(DriveKind.DISK, Path(name), origin="--scsi")
+        for place, name in zip(ids, options.scsi, strict=False)
+    }
+    return {0: AdapterSpec(kind, disks)} if disks else {}
+
+
 def program_of(options: Options, target: Path | None, memory_mib: int) -> Program | None:
     """What is started without firmware; None: firmware is. Raises BadOption and BadInput."""
     chosen = [name for name, value in (("TARGET", target), ("--kernel", options.kernel), ("--bios", options.bios))
@@ -125,8 +146,9 @@ def program_of(options: Options, target: Path | None, memory_mib: int) -> Progra
     if options.kernel is not None:
         initrd = Initrd.find(Path(options.initrd)) if options.initrd else None
         return LinuxProgram(LinuxImage.read(Path(options.kernel)), options.append, initrd)
-    if not chosen and not options.disk and options.cdrom is None:
-        raise BadOption("expected a TARGET, --kernel FILE, --bios FILE, or a drive to boot from (--disk, --cdrom)")
+    if not chosen and not options.disk and not options.scsi and options.cdrom is None:
+        drives = "--disk, --scsi, --cdrom"
+        raise BadOption(f"expected a TARGET, --kernel FILE, --bios FILE, or a drive to boot from ({drives})")
     return None
 
 
@@ -143,6 +165,8 @@ def build_machine(options: Options, target: Path | None) -> Machine:
         raise
     try:
         machine.reboots = not options.no_reboot
+        machine.questions.say = lambda text: say(f"ringfence: {text}")
+        machine.questions.policy = Policy.FAIL if options.no_questions else Policy.RETRY
         if program is not None:
             machine.start_with(program)
     except BaseException:

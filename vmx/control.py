@@ -65,6 +65,7 @@ HANDLERS: dict[str, Callable[[MachineActions, Arguments], object]] = {
     "screenshot": lambda machine, given: machine.screenshot(path_in(given)),
     "send-keys": lambda machine, given: machine.send_keys(text_in(given)),
     "console": lambda machine, given: machine.console(),
+    "answer": lambda machine, given: machine.answer(text_in(given)),
     "snapshot": snapshot,
 }
 assert HANDLERS.keys() == VERBS == ARGUMENTS.keys()

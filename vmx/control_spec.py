@@ -31,6 +31,7 @@ ARGUMENTS: dict[str, dict[str, tuple[type, bool]]] = {
     "screenshot": {"path": (str, True)},
     "send-keys": {"text": (str, True)},
     "console": {},
+    "answer": {"text": (str, True)},
     "snapshot": {
         "action": (str, True), "name": (str, False), "description": (str, False), "memory": (bool, False),
     },

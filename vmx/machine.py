@@ -36,10 +36,12 @@ from vmx import after_firmware, board, memory_map, video_map
 from vmx.attachments import Attachments
 from vmx.board import Board
 from vmx.clock import host_tsc_hz
+from vmx.ending import raise_received
 from vmx.loader import Image
 from vmx.machine_config import BootDevice, MachineConfig
 from vmx.memory_map import MemoryMap
 from vmx.program import Program, ToyProgram
+from vmx.question import Questions
 from vmx.roms import text_font
 from vmx.stop import StopKind, StopReason
 from vmx.symbols import SymbolTable
@@ -87,10 +89,12 @@ class Machine:
         self._posted: deque[Callable[[], None]] = deque()
         self._resting: deque[Callable[[], None]] = deque()
         self._resumed = threading.Condition(self.lock)
+        self.questions = Questions(self)
         self._model = cpu_model(config.cpu_features, self.tsc_hz(), lib.RF_APIC_BUS_HZ)
         with ExitStack() as held:
             self._build(held)
             held.callback(attachments.close)
+            held.callback(self.board.close)
             self._held = held.pop_all()
 
     def _build(self, held: ExitStack) -> None:
@@ -103,7 +107,7 @@ class Machine:
         self.map = MemoryMap(self.memory, attachments.firmware, self.hold)
         video = VideoMapping(self.memory, self.map, attachments.video_rom)
         sections: dict[str, type[ctypes.Structure]] = {f"vcpu{n}": VcpuState for n in range(config.vcpus)}
-        self.state = StateFile.create({**sections, "interrupts": InterruptPage, **board.SECTIONS})
+        self.state = StateFile.create({**sections, "interrupts": InterruptPage, **board.sections(attachments)})
         held.callback(self.state.close)
         self.interrupts = Interrupts(_as(InterruptPage, self.state["interrupts"]), self.kick_mask)
         controls = []
@@ -119,7 +123,7 @@ class Machine:
             self.processors.append(Processor(Vcpu(number, state, control.page, made, self.memory), control))
         facts = MachineFacts(config.memory_mib, self.tsc_hz(), lib.RF_APIC_BUS_HZ, config.uuid)
         self.board = Board(
-            self.state, self.memory, self.map, video, self.interrupts, self, facts, attachments,
+            self.state, self.memory, self.map, video, self.interrupts, self, facts, attachments, self.questions,
             local_time=config.local_time,
         )  # fmt: skip
         self.board.claim_debug_ports(self)
@@ -208,6 +212,7 @@ class Machine:
         config = self.config
         self.map.load_firmware()
         self.board.reset()
+        self.questions.dismiss()
         boot = tuple(BOOT_CODES[device] for device in config.boot_order)
         self.board.configure_cmos(config.memory_mib, config.vcpus, boot)
         for serial in self.attachments.serials:
@@ -235,8 +240,10 @@ class Machine:
                 serial.connect(uart, self)
         if self.attachments.printer is not None:
             self.attachments.printer.start(self)
-        for tray in self.attachments.trays.values():
+        for tray in self.attachments.all_trays():
             tray.start(self)
+        if self.attachments.flusher is not None:
+            self.attachments.flusher.start()
 
     def restored(self) -> None:
         """State and memory are those of a machine that was suspended."""
@@ -329,6 +336,25 @@ class Machine:
         self._resting.append(action)
         self.kick_all()
 
+    def stand_still(self, asked: Callable[[], bool]) -> None:
+        """Rest, and let no guest time pass, as long as `asked` says so or until the run ends. Under the lock."""
+
+        def stand() -> None:
+            try:
+                while asked() and not self.is_wanted_back():
+                    self.interrupts.stun()  # again, for what is done meanwhile may have ended it
+                    if self._posted:
+                        self._posted.popleft()()
+                    elif self._resting:
+                        self._resting.popleft()()
+                    else:
+                        self._resumed.wait(REST_LOOK_S)
+                        raise_received()
+            finally:
+                self.interrupts.resume()
+
+        self.at_rest(stand)
+
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Keep every other vCPU out of the guest. The caller has the lock, and no vCPU enters without it."""
@@ -395,6 +421,8 @@ class Machine:
                     self._resting.popleft()()
                 else:
                     self._resumed.wait(REST_LOOK_S)
+                    if processor is self.processors[0]:
+                        raise_received()
             self._resumed.notify_all()
         finally:
             processor.resting = False

@@ -21,7 +21,10 @@ class DeviceStatus:
 
 @dataclass(frozen=True, slots=True)
 class MachineStatus:
-    """`uptime_s` counts guest time since power-on; `unknown_keys` are those of the .vmx file that nothing uses."""
+    """`uptime_s` counts guest time since power-on; `unknown_keys` are those of the .vmx file that nothing uses.
+
+    `question` is what the machine asks, with the answers that there are; it stands still until it has one.
+    """
 
     name: str
     power_state: PowerState
@@ -35,6 +38,7 @@ class MachineStatus:
     devices: tuple[DeviceStatus, ...] = ()
     unknown_keys: tuple[str, ...] = ()
     stop_reason: str = ""
+    question: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,9 @@ class MachineActions(Protocol):
     def screenshot(self, path: Path) -> None: ...
 
     def send_keys(self, text: str) -> None: ...
+
+    def answer(self, word: str) -> None:
+        """To the question that `status` shows."""
 
     def list_snapshots(self) -> tuple[SnapshotRow, ...]: ...
 

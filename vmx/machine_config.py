@@ -9,7 +9,7 @@ Every value that names something of the host carries its origin, for the one lin
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -23,6 +23,8 @@ MEMORY_MIB_MAX = 3072  # above it a PC's PCI window begins
 VCPUS_MAX = 4
 SERIAL_PORTS = 2
 IDE_PLACES = frozenset((channel, unit) for channel in range(2) for unit in range(2))
+SCSI_ADAPTERS = range(4)
+SCSI_IDS = frozenset(range(16)) - {7}  # 7 is the adapter's own
 TCP_PORT_MAX = 65535
 VNC_PASSWORD_BYTES = 8  # what RFB's DES challenge uses of it
 
@@ -102,25 +104,48 @@ class DriveKind(Enum):
 
 
 class DriveMode(Enum):
-    """What becomes of writes to a disk. ESX's words; UNDOABLE and APPEND are those of ESX 2."""
+    """What becomes of writes to a disk. ESX's words; NONPERSISTENT, UNDOABLE and APPEND are those of ESX 2."""
 
     PERSISTENT = "persistent"
     INDEPENDENT_PERSISTENT = "independent-persistent"
     INDEPENDENT_NONPERSISTENT = "independent-nonpersistent"
+    NONPERSISTENT = "nonpersistent"
     UNDOABLE = "undoable"
     APPEND = "append"
 
 
+DISCARDING = frozenset({DriveMode.INDEPENDENT_NONPERSISTENT, DriveMode.NONPERSISTENT})
+
+
 @dataclass(frozen=True, slots=True)
 class DriveSpec:
-    """`path` None: a drive without a medium, or with `host_device` the host's first CD-ROM drive."""
+    """`path` None: a drive without a medium, or with `host_device` the host's first CD-ROM drive.
+
+    `write_through`, of a SCSI disk: it has no write cache that the guest sees.
+    """
 
     kind: DriveKind
     path: Path | None = None
     host_device: bool = False
     connected: bool = True
     mode: DriveMode = DriveMode.PERSISTENT
+    write_through: bool = False
     origin: str = field(default="", compare=False)
+
+
+class AdapterKind(Enum):
+    """Models of SCSI adapters; the value is the word in `scsiN.virtualDev`."""
+
+    LSILOGIC = "lsilogic"
+    BUSLOGIC = "buslogic"
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSpec:
+    """A SCSI adapter with its drives by their ids."""
+
+    kind: AdapterKind = AdapterKind.LSILOGIC
+    drives: Mapping[int, DriveSpec] = field(default_factory=dict)
 
 
 class BootDevice(Enum):
@@ -149,9 +174,9 @@ class VncSpec:
 class MachineConfig:
     """What a machine is made of. `cpu_features` as for --cpu-features; `tsc_hz` 0: the host's.
 
-    `serials` are COM1 and COM2, None for a port without a cable; `ide` is by (channel, unit). `firmware` None is the
-    default of whoever runs the machine. `folder` holds the machine's files, None for one that has none. `local_time`
-    sets the clock chip to the host's local time instead of UTC.
+    `serials` are COM1 and COM2, None for a port without a cable; `ide` is by (channel, unit), `scsi` by number.
+    `firmware` None is the default of whoever runs the machine. `folder` holds the machine's files, None for one that
+    has none. `local_time` sets the clock chip to the host's local time instead of UTC.
     """
 
     memory_mib: int = 64
@@ -167,12 +192,19 @@ class MachineConfig:
     serials: tuple[PortSpec | None, ...] = (PortSpec(PortKind.STDIO), None)
     parallel: PortSpec | None = None
     ide: Mapping[tuple[int, int], DriveSpec] = field(default_factory=dict)
+    scsi: Mapping[int, AdapterSpec] = field(default_factory=dict)
     floppy: DriveSpec | None = None
     boot_order: tuple[BootDevice, ...] = BOOT_ORDER
     boot_delay_ms: int = 0
     vnc: VncSpec | None = None
     folder: Path | None = None
     local_time: bool = False
+
+    def drives(self) -> Iterator[tuple[str, DriveSpec]]:
+        """Hard disks and CD-ROM drives by their nodes, such as ide0:0 and scsi0:1."""
+        yield from ((f"ide{channel}:{unit}", drive) for (channel, unit), drive in self.ide.items())
+        for number, adapter in self.scsi.items():
+            yield from ((f"scsi{number}:{place}", drive) for place, drive in adapter.drives.items())
 
     def check(self) -> None:
         """Raises BadOption for what no machine can have."""
@@ -186,8 +218,13 @@ class MachineConfig:
         if not self.ide.keys() <= IDE_PLACES:
             place = min(self.ide.keys() - IDE_PLACES)
             raise BadOption(f"ide{place[0]}:{place[1]}: expected ide0:0 to ide1:1")
-        if any(drive.kind is DriveKind.FLOPPY for drive in self.ide.values()):
-            raise BadOption("ide: expected disks and CD-ROM drives, found a floppy drive")
+        if any(drive.kind is DriveKind.FLOPPY for _, drive in self.drives()):
+            raise BadOption("ide and scsi: expected disks and CD-ROM drives, found a floppy drive")
+        for number, adapter in self.scsi.items():
+            if number not in SCSI_ADAPTERS:
+                raise BadOption(f"scsi{number}: expected scsi0 to scsi{SCSI_ADAPTERS[-1]}")
+            for wrong in adapter.drives.keys() - SCSI_IDS:
+                raise BadOption(f"scsi{number}:{wrong}: expected an id from 0 to 15 that is not the adapter's own, 7")
         if len(set(self.boot_order)) != len(self.boot_order):
             raise BadOption("boot order: expected every device at most once")
         if self.vnc is not None and not 0 <= self.vnc.port <= TCP_PORT_MAX:

@@ -69,7 +69,7 @@ def configured_devices(config: MachineConfig) -> tuple[DeviceStatus, ...]:
         for name, kind, port in [*ports, ("parallel0", "parallel port", config.parallel)]
         if port is not None
     ]
-    drives: list[tuple[str, DriveSpec]] = [(f"ide{place[0]}:{place[1]}", drive) for place, drive in config.ide.items()]
+    drives = list(config.drives())
     if config.floppy is not None:
         drives.append(("floppy0", config.floppy))
     return (

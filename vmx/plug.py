@@ -7,13 +7,18 @@ from contextlib import contextmanager
 
 from hw.wiring import ByteSink
 from ringfence.errors import BadInput, BadOption, HostRefused
+from vmkernel.storage.blocks import DiskBlocks
+from vmkernel.storage.chain import Chain
+from vmkernel.storage.formats import looks_like_vmdk
 from vmx import roms
-from vmx.attachments import Attachments, Disc, Disk
+from vmx.attachments import Attachments, Disc, Disk, ScsiAdapter
 from vmx.disc_tray import DiscTray, first_host_drive
+from vmx.disk_image import Flusher, Forgetting, open_machine_disk
 from vmx.floppy_slot import FloppySlot
-from vmx.machine_config import DriveKind, DriveSpec, MachineConfig, PortKind, PortSpec
-from vmx.media import open_disk
+from vmx.machine_config import DISCARDING, DriveKind, DriveSpec, MachineConfig, PortKind, PortSpec
+from vmx.media import CYLINDER_BYTES, open_disk
 from vmx.parallel_backend import open_parallel
+from vmx.scsi_disk import WRITE_BACK, WRITE_THROUGH, ChainBacking, ScsiDisk
 from vmx.serial import SerialCable
 
 Say = Callable[[str], None]
@@ -22,7 +27,7 @@ Say = Callable[[str], None]
 def plug_in(
     config: MachineConfig, say: Say, debug_sink: ByteSink, *, firmware: bool, resumes: bool = False
 ) -> Attachments:
-    """Open everything; `firmware`: the BIOS too; `resumes`: files that were printed to go on.
+    """Open everything; `firmware`: the BIOS too; `resumes`: a suspended machine goes on, and with it its printed files.
 
     Raises BadInput, BadOption and HostRefused, with nothing left open.
     """
@@ -41,9 +46,7 @@ def plug_in(
             spec = config.floppy
             with wanted_by(spec.origin):
                 attached.floppy = FloppySlot("floppy0", spec.path, say, connected=spec.connected)
-        for place, spec in config.ide.items():
-            with wanted_by(spec.origin):
-                attached.drives[place] = drive(place, spec, attached, say)
+        plug_drives(config, attached, say, resumes=resumes)
     except BaseException:
         attached.close()
         raise
@@ -69,12 +72,59 @@ def cable(port: PortSpec, say: Say, *, append: bool) -> SerialCable:
     )
 
 
-def drive(place: tuple[int, int], spec: DriveSpec, attached: Attachments, say: Say) -> Disk | Disc:
-    """A disk with its image locked; a CD-ROM drive with what is to be in it."""
-    if spec.kind is DriveKind.DISK:
-        assert spec.path is not None
-        disk = open_disk(spec.path)
-        attached.owned.append(disk)
-        return Disk(disk)
+def plug_drives(config: MachineConfig, attached: Attachments, say: Say, *, resumes: bool) -> None:
+    """Hard disks with their images locked, CD-ROM drives with what is to be in them."""
+    opening = DiskOpening(config, attached, resumes)
+    for (channel, unit), spec in config.ide.items():
+        node = f"ide{channel}:{unit}"
+        with wanted_by(spec.origin):
+            is_disk = spec.kind is DriveKind.DISK
+            attached.drives[channel, unit] = opening.ide_disk(node, spec) if is_disk else disc(node, spec, say)
+    for number, adapter in config.scsi.items():
+        attached.scsi[number] = plugged = ScsiAdapter(adapter.kind)
+        for place, spec in adapter.drives.items():
+            node = f"scsi{number}:{place}"
+            with wanted_by(spec.origin):
+                is_disk = spec.kind is DriveKind.DISK
+                plugged.units[place] = opening.scsi_disk(node, spec) if is_disk else disc(node, spec, say)
+    if attached.chains:
+        attached.flusher = Flusher(attached.chains)
+        attached.owned.append(attached.flusher)
+
+
+def disc(node: str, spec: DriveSpec, say: Say) -> Disc:
     path = first_host_drive() if spec.host_device and spec.path is None and spec.connected else spec.path
-    return Disc(DiscTray(f"ide{place[0]}:{place[1]}", path, say, connected=spec.connected))
+    return Disc(DiscTray(node, path, say, connected=spec.connected))
+
+
+class DiskOpening:
+    """Opens a machine's hard disks; what is open belongs to the attachments."""
+
+    def __init__(self, config: MachineConfig, attached: Attachments, resumes: bool) -> None:
+        self._folder, self._attached, self._resumes = config.folder, attached, resumes
+
+    def ide_disk(self, node: str, spec: DriveSpec) -> Disk:
+        assert spec.path is not None
+        if not looks_like_vmdk(spec.path.name) and spec.mode not in DISCARDING:
+            raw = open_disk(spec.path)
+            self._attached.owned.append(raw)
+            return Disk(raw)
+        chain = self._chain(node, spec)
+        if chain.size_bytes < CYLINDER_BYTES:
+            wanted = f"at least one cylinder, {CYLINDER_BYTES} bytes"
+            raise BadInput(str(spec.path), "size", wanted, f"{chain.size_bytes}")
+        return Disk(DiskBlocks(chain, node))
+
+    def scsi_disk(self, node: str, spec: DriveSpec) -> ScsiDisk:
+        profile = WRITE_THROUGH if spec.write_through else WRITE_BACK
+        return ScsiDisk(ChainBacking(self._chain(node, spec), node), profile)
+
+    def _chain(self, node: str, spec: DriveSpec) -> Chain:
+        """`owned` is closed from its end: the chain before its redo log is forgotten."""
+        attached = self._attached
+        if spec.mode in DISCARDING:
+            attached.owned.append(Forgetting(attached, spec, node, self._folder))
+        chain = open_machine_disk(spec, node, self._folder, resumes=self._resumes)
+        attached.chains[node] = chain
+        attached.owned.append(chain)
+        return chain

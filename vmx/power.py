@@ -43,6 +43,7 @@ ALLOWED: dict[str, frozenset[PowerState]] = {
     "screenshot": frozenset({ON}),
     "send-keys": frozenset({ON}),
     "console": frozenset({ON}),
+    "answer": frozenset({ON}),
     "snapshot": frozenset(PowerState),
 }
 VERBS = POWER_VERBS | ALLOWED.keys()

@@ -56,7 +56,7 @@ def machine_lines(config: MachineConfig, engine: str) -> list[str]:
         if port is not None:
             state = "" if port.start_connected else ", not connected"
             lines.append(f"DEVICE {name:{DEVICE_WIDTH}} {port.text()}{state}")
-    places = [(f"ide{channel}:{unit}", drive) for (channel, unit), drive in sorted(config.ide.items())]
+    places = sorted(config.drives())
     if config.floppy is not None:
         places.append(("floppy0", config.floppy))
     lines += [f"DEVICE {name:{DEVICE_WIDTH}} {drive_text(drive)}" for name, drive in places]

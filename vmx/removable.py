@@ -26,7 +26,7 @@ class RemovableBackends:
         }
         if attached.floppy is not None:
             self.by_name[attached.floppy.name] = attached.floppy
-        self.by_name |= {tray.name: tray for tray in attached.trays.values()}
+        self.by_name |= {tray.name: tray for tray in attached.all_trays()}
 
     # for the guest's tools
 

@@ -86,6 +86,7 @@ class RunningMachine:
             engine=machine.vcpu.engine.name, vcpus=config.vcpus, memory_mib=config.memory_mib,
             uptime_s=machine.interrupts.now_ns / NS_PER_S, vnc=self.vnc.address if self.vnc else "",
             devices=self._devices(), unknown_keys=self.settings.unknown, stop_reason=stop.line() if stop else "",
+            question=machine.questions.text,
         )  # fmt: skip
 
     def _devices(self) -> tuple[DeviceStatus, ...]:
@@ -180,7 +181,7 @@ class RunningMachine:
                 return end
         if attached.floppy is not None and attached.floppy.name == device:
             return attached.floppy
-        return next((tray for tray in attached.trays.values() if tray.name == device), None)
+        return next((tray for tray in attached.all_trays() if tray.name == device), None)
 
     def _named(self, device: str) -> SerialCable | DiscTray | FloppySlot:
         if (backend := self._find(device)) is None:
@@ -214,6 +215,12 @@ class RunningMachine:
             raise
         self.log.write(f"SNAPSHOT {taken.uid} {taken.name!r}: the machine stood still for {taken.stun_ms:.1f} ms")
         return taken
+
+    # questions
+
+    def answer(self, word: str) -> None:
+        with self.machine.lock:
+            self.machine.questions.answer(word)
 
     # waiting
 

@@ -18,7 +18,9 @@ from vmx.vmx_file import VmxFile, shown
 
 PRESENT = re.compile(r"((?:ide[01]:[01])|(?:scsi[0-3]:(?:\d|1[0-5])))\.present", re.IGNORECASE)
 NOT_DISKS = frozenset({"cdrom-image", "cdrom-raw", "atapi-cdrom", "scsi-passthru"})
-INDEPENDENT = frozenset({DriveMode.INDEPENDENT_PERSISTENT, DriveMode.INDEPENDENT_NONPERSISTENT})
+INDEPENDENT = frozenset(
+    {DriveMode.INDEPENDENT_PERSISTENT, DriveMode.INDEPENDENT_NONPERSISTENT, DriveMode.NONPERSISTENT}
+)
 
 WITH_REDO_LOG = frozenset({DriveMode.UNDOABLE, DriveMode.APPEND})
 

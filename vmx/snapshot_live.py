@@ -30,11 +30,12 @@ US_PER_S = 1_000_000
 
 def live_chains(machine: Machine) -> dict[str, Chain]:
     """The open chains of a machine's disks, by node."""
-    return {
+    ide = {
         f"ide{channel}:{unit}": drive.medium.disk
         for (channel, unit), drive in machine.attachments.drives.items()
         if isinstance(drive, Disk) and isinstance(drive.medium, DiskBlocks) and isinstance(drive.medium.disk, Chain)
     }
+    return ide | machine.attachments.chains
 
 
 class LiveTaking:
@@ -79,6 +80,7 @@ class LiveTaking:
             self.stun_s = time.monotonic() - started
 
     def _freeze(self) -> None:
+        self.machine.board.scsi.settle()  # before a chain is held: what is under way needs it
         made: list[tuple[Chain, Link]] = []
         with ExitStack() as held, ExitStack() as failed:
             for node in self.taking.children:

@@ -46,7 +46,8 @@ def facts(machine: Machine) -> dict[str, Any]:
         "uuid": config.uuid.hex(),
         "firmware": hashlib.sha256(attached.firmware).hexdigest(),
         "video_rom": hashlib.sha256(attached.video_rom).hexdigest(),
-        "drives": sorted(f"ide{c}:{u} {type(drive).__name__}" for (c, u), drive in attached.drives.items()),
+        "drives": sorted(f"{node} {type(drive).__name__}" for node, drive in attached.nodes().items()),
+        "adapters": sorted(f"scsi{number} {adapter.kind.value}" for number, adapter in attached.scsi.items()),
     }
 
 
@@ -62,6 +63,9 @@ def suspend_soon(
     """
 
     def save() -> None:
+        if machine.questions.is_open:  # and the machine stands still already
+            failed(HostRefused(f"suspend: the machine waits for an answer: {machine.questions.text}"))
+            return
         machine.interrupts.stun()
         try:
             suspend(machine, path)
@@ -70,6 +74,7 @@ def suspend_soon(
             machine.interrupts.resume()
             failed(error)
         else:
+            machine.attachments.kept = True
             machine.stop(StopReason(StopKind.SUSPENDED))
 
     machine.at_rest(save)
@@ -78,7 +83,16 @@ def suspend_soon(
 def suspend(
     machine: Machine, path: Path, progress: Progress = lambda done, total: None, more: tuple[Group, ...] = ()
 ) -> None:
-    """Save a machine that is at rest and stunned; `more` goes with it. Raises HostRefused, with nothing left behind."""
+    """Save a machine that is at rest and stunned, once its disks are; `more` goes with it.
+
+    Raises HostRefused, or MediaError where a disk cannot be flushed, with nothing left behind.
+    """
+    machine.board.scsi.settle()
+    if machine.questions.is_open:
+        raise HostRefused(f"{path}: the machine waits for an answer: {machine.questions.text}")
+    for chain in machine.attachments.chains.values():
+        if chain.writable:
+            chain.flush()  # a memory that knows of writes is no use without them
     state = bytes(machine.state.mapping)
     ram = memoryview(machine.memory.ram.bytes)
     sums = chunk_sums(machine)

@@ -20,6 +20,7 @@ from ringfence.errors import HostRefused, RingfenceError
 from vmx import runner
 from vmx.control_server import ControlServer
 from vmx.detached import settle
+from vmx.disk_image import forget
 from vmx.dump import dump
 from vmx.ending import EndedBySignal
 from vmx.log import Log, SilentLog, VmwareLog
@@ -28,6 +29,7 @@ from vmx.machine_config import MachineConfig, PortKind
 from vmx.machine_lock import MachineLock
 from vmx.plug import plug_in
 from vmx.power_on_log import log_power_on
+from vmx.question import Policy
 from vmx.registry import Registry
 from vmx.running import RunningMachine
 from vmx.screen import last_screen, live_screen
@@ -44,6 +46,7 @@ class VmxOptions(Protocol):
     """What the command line adds to the file."""
 
     in_background: bool
+    no_questions: bool
     no_reboot: bool
     timeout: float | None
     stats: bool
@@ -121,6 +124,8 @@ def power_on(settings: VmxSettings, options: VmxOptions, registry: Registry, log
             raise
         held.callback(machine.close)
         machine.reboots = not options.no_reboot
+        machine.questions.say = log.write if options.in_background else both(log.write, say)
+        machine.questions.policy = Policy.FAIL if options.no_questions else Policy.ASK
         log_power_on(log, settings, machine.vcpu.engine.name)
         if settings.resume_from is not None:
             resume(machine, settings.resume_from, log)
@@ -137,6 +142,16 @@ def power_on(settings: VmxSettings, options: VmxOptions, registry: Registry, log
         if options.in_background:
             settle()
         return run_to_end(machine, running, options, log, say)
+
+
+def both(log: Say, say: Say) -> Say:
+    """For a line that is worth more than the log."""
+
+    def write(text: str) -> None:
+        log(text)
+        say(f"ringfence: {text}")
+
+    return write
 
 
 def without_terminal(config: MachineConfig) -> MachineConfig:
@@ -175,7 +190,10 @@ def stop_suspended(path: Path) -> None:
     """Switch off a machine that is suspended: what it was doing is given up. Raises BadInput and HostRefused."""
     lock = MachineLock.acquire(path, Registry.of_user().directory)
     try:
-        give_up_saved(load_settings(path), SilentLog())
+        settings = load_settings(path)
+        give_up_saved(settings, SilentLog())
+        for node, spec in settings.config.drives():
+            forget(spec, node, settings.config.folder)
     finally:
         lock.release()
 

@@ -81,6 +81,8 @@ class Key:
 
 
 TEXT, FLAG = Text(), Flag()
+SCSI_TYPES = ("scsi-hardDisk", "disk", "cdrom-image", "cdrom-raw", "atapi-cdrom", "scsi-passthru")
+MODES = Choice(tuple(mode.value for mode in DriveMode))
 DEVICE_TYPES = ("disk", "ata-hardDisk", "cdrom-image", "cdrom-raw", "atapi-cdrom")
 SHARES = "low, normal, high or a number"
 HOUR_MS = 3_600_000
@@ -111,14 +113,21 @@ KEYS: tuple[Key, ...] = (
     Key("ide{1}:{1}.startConnected", FLAG, "TRUE", Use.HONOURED, "medium is in the drive at power-on"),
     Key("ide{1}:{1}.clientDevice", FLAG, "FALSE", Use.HONOURED, "drive of a remote console: no medium"),
     Key("ide{1}:{1}.autodetect", FLAG, "FALSE", Use.HONOURED, "find the host's device"),
-    Key("ide{1}:{1}.mode", Choice(tuple(mode.value for mode in DriveMode)), "persistent", Use.HONOURED,
-        "what becomes of writes"),
+    Key("ide{1}:{1}.mode", MODES, "persistent", Use.HONOURED, "what becomes of writes"),
     Key("ide{1}:{1}.redo", TEXT, "", Use.LATER, "redo log in use"),
     Key("ide{1}:{1}.writeThrough", FLAG, "FALSE", Use.LATER, "no cache"),
-    Key("scsi{3}.present", FLAG, "FALSE", Use.LATER, "SCSI adapter"),
-    Key("scsi{3}.virtualDev", Choice(("buslogic", "lsilogic")), "", Use.LATER, "adapter's model"),
+    Key("scsi{3}.present", FLAG, "FALSE", Use.HONOURED, "SCSI adapter"),
+    Key("scsi{3}.virtualDev", Choice(("buslogic", "lsilogic")), "buslogic", Use.HONOURED, "adapter's model"),
     Key("scsi{3}.sharedBus", Choice(("none", "virtual", "physical")), "none", Use.LATER, "shared with machines"),
-    Key("scsi{3}:{15}.*", TEXT, "", Use.LATER, "SCSI disk or CD-ROM"),
+    Key("scsi{3}:{15}.present", FLAG, "FALSE", Use.HONOURED, "drive is there"),
+    Key("scsi{3}:{15}.deviceType", Choice(SCSI_TYPES), "scsi-hardDisk", Use.HONOURED, "kind of drive and medium"),
+    Key("scsi{3}:{15}.fileName", TEXT, "", Use.HONOURED, "image or host device; `auto detect` finds one"),
+    Key("scsi{3}:{15}.startConnected", FLAG, "TRUE", Use.HONOURED, "medium is in the drive at power-on"),
+    Key("scsi{3}:{15}.clientDevice", FLAG, "FALSE", Use.HONOURED, "drive of a remote console: no medium"),
+    Key("scsi{3}:{15}.autodetect", FLAG, "FALSE", Use.HONOURED, "find the host's device"),
+    Key("scsi{3}:{15}.mode", MODES, "persistent", Use.HONOURED, "what becomes of writes"),
+    Key("scsi{3}:{15}.writeThrough", FLAG, "FALSE", Use.HONOURED, "no write cache for the guest to flush"),
+    Key("scsi{3}:{15}.*", TEXT, "", Use.LATER, "more of a SCSI disk or CD-ROM"),
     Key("ethernet{9}.*", TEXT, "", Use.LATER, "network card"),
     Key("floppy0.present", FLAG, "TRUE", Use.HONOURED, "drive is there"),
     Key("floppy0.fileType", Choice(("file", "device")), "device", Use.HONOURED, "kind of medium"),

@@ -15,9 +15,14 @@ from pathlib import Path
 from ringfence.errors import BadInput, HostRefused
 from vmx.machine_config import (
     BOOT_ORDER,
+    DISCARDING,
     IDE_PLACES,
     MEMORY_MIB_MIN,
+    SCSI_ADAPTERS,
+    SCSI_IDS,
     SERIAL_PORTS,
+    AdapterKind,
+    AdapterSpec,
     BootDevice,
     DriveKind,
     DriveMode,
@@ -39,9 +44,11 @@ LOCAL_TIME_GUESTS = ("win", "longhorn", "vista", "dos", "netware")  # how their 
 TCP_SCHEME = "tcp://"
 BOOT_WORDS = {device.value: device for device in BootDevice} | {"cd": BootDevice.CDROM, "net": BootDevice.NETWORK}
 MEDIA = {DriveKind.DISK: "a disk", DriveKind.CDROM: "an ISO image", DriveKind.FLOPPY: "a floppy image"}
+SCSI_WIDTH = 16
 SELF_MADE_UUID = bytes.fromhex("564d")  # what VMware puts first in one that a host made
 ANY_ADDRESS = "0.0.0.0"  # what "tcp://:PORT" means
-LATER_DEVICE = re.compile(r"(scsi\d+(?::\d+)?|ethernet\d+|floppy1)\.", re.IGNORECASE)
+LATER_DEVICE = re.compile(r"(ethernet\d+|floppy1)\.", re.IGNORECASE)
+HERE = frozenset({DriveMode.PERSISTENT, DriveMode.INDEPENDENT_PERSISTENT, *DISCARDING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,7 @@ def settings_of(file: VmxFile) -> VmxSettings:
         serials=_serials(file, folder, notes),
         parallel=_parallel(file, folder, notes),
         ide=_drives(file, folder, notes),
+        scsi=_adapters(file, folder, notes),
         floppy=_floppy(file, folder),
         boot_order=_boot_order(file),
         boot_delay_ms=number(file, "bios.bootDelay"),
@@ -165,6 +173,34 @@ def _drives(file: VmxFile, folder: Path, notes: list[Note]) -> dict[tuple[int, i
     return drives
 
 
+def _adapters(file: VmxFile, folder: Path, notes: list[Note]) -> dict[int, AdapterSpec]:
+    found = {}
+    for index in SCSI_ADAPTERS:
+        adapter = f"scsi{index}"
+        places = {unit: f"{adapter}:{unit}" for unit in range(SCSI_WIDTH) if flag(file, f"{adapter}:{unit}.present")}
+        if flag(file, f"{adapter}.present"):
+            kind = AdapterKind(text(file, f"{adapter}.virtualDev"))
+            found[index] = AdapterSpec(kind, _scsi_drives(file, places, folder, notes))
+            continue
+        for place in places.values():
+            said = f"{place}: left out, for {adapter}.present is not TRUE"
+            notes.append(Note(file.where(f"{place}.present"), said))
+    return found
+
+
+def _scsi_drives(file: VmxFile, places: dict[int, str], folder: Path, notes: list[Note]) -> dict[int, DriveSpec]:
+    found = {}
+    for unit, place in places.items():
+        where = file.where(f"{place}.present")
+        if unit not in SCSI_IDS:
+            raise BadInput(where, f"{place}.present", "an id that is not the adapter's own", shown(str(unit)))
+        if text(file, f"{place}.deviceType") == "scsi-passthru":
+            notes.append(Note(where, f"{place}: scsi-passthru: {Use.LATER.value}: the machine runs without it"))
+            continue
+        found[unit] = replace(_drive(file, place, folder, notes), write_through=flag(file, f"{place}.writeThrough"))
+    return found
+
+
 def _drive(file: VmxFile, place: str, folder: Path, notes: list[Note]) -> DriveSpec:
     name_key = f"{place}.fileName"
     name = text(file, name_key).strip()
@@ -177,7 +213,7 @@ def _drive(file: VmxFile, place: str, folder: Path, notes: list[Note]) -> DriveS
     if device_type not in CDROM_TYPES:
         if not name:
             raise BadInput(file.where(name_key), name_key, "the disk's file", "nothing")
-        if mode not in {DriveMode.PERSISTENT, DriveMode.INDEPENDENT_PERSISTENT}:
+        if mode not in HERE:
             said = f"{place}.mode: {mode.value} is {Use.LATER.value}: writes would stay"
             raise BadInput(file.where(f"{place}.mode"), f"{place}.mode", "persistent", f"{mode.value!r} ({said})")
         return DriveSpec(DriveKind.DISK, folder / name, mode=mode, origin=origin)
@@ -296,7 +332,7 @@ def _log(file: VmxFile, folder: Path) -> LogSettings:
 def check_media(config: MachineConfig) -> None:
     """Raises BadInput, with the line of the file, for an image that is not there and is to be in its drive."""
     floppies = [config.floppy] if config.floppy else []
-    for drive in [*config.ide.values(), *floppies]:
+    for drive in [*(drive for _, drive in config.drives()), *floppies]:
         if drive.path is None or not drive.connected or drive.host_device:
             continue
         try:

@@ -109,6 +109,7 @@ start(const struct adapter *adapter)
 	static const uint8_t strict[] = { STRICT_ROUND_ROBIN, 1 }, extended[] = { CCB_FORMAT, 1 };
 
 	io = adapter->io;
+	next_out = next_in = 0;
 	outgoing = boxes;
 	incoming = boxes + BOXES;
 	ccbs = allocate_pages(1);

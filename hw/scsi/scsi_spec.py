@@ -169,4 +169,4 @@ class PageControl(IntEnum):
 ALL_PAGES = PAGE_MASK = 0x3F  # MODE SENSE, byte 2
 SAVE_PAGES = 0x01  # MODE SELECT, byte 1
 LUN_LIST = bytes.fromhex("0000000800000000 0000000000000000")  # LUN 0 and no other
-NO_DEVICE_AT_LUN = bytes([0x7F]) + bytes(35)  # INQUIRY of another LUN
+NO_DEVICE_AT_LUN = bytes([0x7F, 0, 0, 0, 31]) + bytes(31)  # INQUIRY of another LUN

@@ -35,6 +35,7 @@ from tests.conformance import device_builders as builders
 from tests.conformance import device_scripts as scripts
 from tests.conformance.board import CONFIG_WINDOW, Access
 from tests.conformance.device_builders import FRAMEBUFFER_BYTES, MEMORY_MIB, Adapter
+from tests.conformance.scsi_adapters import SCSI_ADAPTERS
 from tests.conformance.specimen import Bank, Indexed, Specimen, out
 from tests.hw.ide import board as ide_board
 
@@ -207,4 +208,5 @@ DEVICES = (
             bank=Adapter.CONFIG, window=CONFIG_WINDOW, store=config_of, acts={"INTLN": 0xFF}, resets={"INTLN": 0xFF},
         )],
     ),
+    *SCSI_ADAPTERS,
 )  # fmt: skip

@@ -274,6 +274,20 @@ def test_code_of_16_bits_is_declined() -> None:
     assert p.stays == [0, 0, 0, 0] and declined(p, "MODE") > 0
 
 
+def test_a_selector_loaded_before_a_page_is_missing_stays_loaded() -> None:
+    """The load lies within another instruction, so the scan does not keep this page from running directly."""
+    p = run(f"""
+        movl $50, %ecx
+        9: loop 9b
+        xorl %eax, %eax
+        movl $1f + 1, %edx
+        jmp *%edx
+        1: .byte 0xb8, 0x8e, 0xe8, 0x90, 0x90  # MOV EAX, with MOV GS, AX and NOPs in it
+        incl {USER_DATA + 0x3000:#x}""" + DONE)
+    assert p.vcpu.stats.direct_hidden > 0
+    assert p.v.seg[5].selector == 0
+
+
 @pytest.mark.xfail(strict=True, reason="CR4.OSFXSR is not looked at: a limit that docs/direct.md names")
 def test_sse_is_undefined_until_the_system_allows_it() -> None:
     def prepare(p: OuterRings) -> None:

@@ -33,6 +33,7 @@ from tests.vmm.outer_rings import (
     same,
 )  # fmt: skip
 from vmm.memory import PAGE_SIZE
+from vmm.vcpu import ExitKind
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="direct execution is for x86-64 hosts")
 
@@ -277,30 +278,54 @@ def test_rights_that_are_taken_away_are_gone_after_the_flush() -> None:
     assert p.v.r[3] == 5 and p.read32(p.frame(page(0))) == 5
 
 
+def alternating(p: OuterRings, turns: int, loops: int) -> None:
+    """`turns` times: ring 3 counts `loops` times into pages that differ in two address spaces, and changes to the other."""
+    other = p.new_table()
+    p.write(other, p.memory.read(DIRECTORY, PAGE))
+    p.write32(other + (USER_CODE >> 22) * 4, 0)
+    table = p.new_table()
+    p.write(table, p.memory.read(p.pte_address(USER_CODE) & ~0xFFF, PAGE))
+    p.write32(other + (USER_CODE >> 22) * 4, table | FULL & ~D)
+    for number in range(4):
+        p.map(page(number), FREE_FRAME + number * PAGE, P | W | U, other)
+    p.handler(0x91, f"movl %cr3, %eax\nxorl ${DIRECTORY ^ other:#x}, %eax\nmovl %eax, %cr3\niret")
+    p.code(WARM + f"""
+        movl ${turns}, %edi
+    1:  movl ${loops}, %ecx
+    2:  incl {page(0)}; addl %ecx, {page(1)}; incl {page(3) + 0x800}; loop 2b
+        int $0x91
+        decl %edi; jnz 1b
+    """ + DONE)
+
+
 def test_two_address_spaces_alternate() -> None:
     turns = 12
-
-    def prepare(p: OuterRings) -> None:
-        other = p.new_table()
-        p.write(other, p.memory.read(DIRECTORY, PAGE))
-        p.write32(other + (USER_CODE >> 22) * 4, 0)
-        table = p.new_table()
-        p.write(table, p.memory.read(p.pte_address(USER_CODE) & ~0xFFF, PAGE))
-        p.write32(other + (USER_CODE >> 22) * 4, table | FULL & ~D)
-        for number in range(4):
-            p.map(page(number), FREE_FRAME + number * PAGE, P | W | U, other)
-        p.handler(0x91, f"movl %cr3, %eax\nxorl ${DIRECTORY ^ other:#x}, %eax\nmovl %eax, %cr3\niret")
-        p.code(WARM + f"""
-            movl ${turns}, %edi
-        1:  movl $50, %ecx
-        2:  incl {page(0)}; addl %ecx, {page(1)}; incl {page(3) + 0x800}; loop 2b
-            int $0x91
-            decl %edi; jnz 1b
-        """ + DONE)
-
-    p = same(prepare)
+    p = same(lambda p: alternating(p, turns, 50))
     assert [p.read32(where) for where in (p.frame(page(0)), FREE_FRAME)] == [turns // 2 * 50] * 2
     assert p.vcpu.stats.crew_turns > 0  # each has a window of its own
+
+
+def test_kicks_reach_whichever_process_runs() -> None:
+    turns = 20_000
+    with OuterRings() as p:
+        alternating(p, turns, 50)
+        ended = threading.Event()
+
+        def kicker() -> None:
+            while not ended.wait(0.0002):
+                p.vcpu.kick()
+
+        thread = threading.Thread(target=kicker)
+        thread.start()
+        kinds = []
+        try:
+            while not kinds or kinds[-1] == ExitKind.KICK:
+                kinds.append(p.vcpu.run(600_000_000).kind)
+        finally:
+            ended.set()
+            thread.join()
+        assert kinds[-1] == ExitKind.HLT and len(kinds) > 10
+        assert p.read32(FREE_FRAME) == turns // 2 * 50 and p.vcpu.stats.crew_turns > turns // 2
 
 
 def test_large_pages() -> None:

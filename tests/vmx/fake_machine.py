@@ -70,6 +70,9 @@ class FakeMachine:
     def screenshot(self, path: Path) -> None:
         self._act("screenshot", path)
 
+    def answer(self, word: str) -> None:
+        self._act("answer", word)
+
     def send_keys(self, text: str) -> None:
         self._act("send_keys", text)
 

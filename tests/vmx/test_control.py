@@ -141,7 +141,7 @@ def test_an_argument_that_makes_no_sense_is_refused(verb: str, arguments: dict[s
         (b'{"verb": ' + b"9" * 10_000 + b"}", "JSON object"),
         (b"[]", '"verb"'),
         (b'{"verb": 1}', '"verb"'),
-        (b'{"verb": "explode"}', "expected one of connect, console"),
+        (b'{"verb": "explode"}', "expected one of answer, connect, console"),
         (b'{"verb": "status", "args": []}', "object as args"),
         (b'{"verb": "status", "id": {}}', "id"),
         (b'{"verb": "status", "id": true}', "id"),

@@ -22,6 +22,7 @@ EXPECTED: dict[str, tuple[PowerState | None, PowerState | None, PowerState | Non
     "screenshot": (None, ON, None),
     "send-keys": (None, ON, None),
     "console": (None, ON, None),
+    "answer": (None, ON, None),
     "snapshot": (OFF, ON, SUSPENDED),
 }
 

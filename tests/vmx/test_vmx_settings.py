@@ -49,7 +49,8 @@ def test_every_row_says_what_it_means() -> None:
     [
         ("MEMSIZE", "memsize"),
         ("ide1:0.fileName", "ide{1}:{1}.fileName"),
-        ("scsi0:15.present", "scsi{3}:{15}.*"),
+        ("scsi0:15.present", "scsi{3}:{15}.present"),
+        ("scsi0:15.ctkEnabled", "scsi{3}:{15}.*"),
         ("sched.scsi0:0.shares", "sched.scsi{3}:{15}.*"),
         ("serial3.pipe.endPoint", "serial{3}.pipe.endPoint"),
         ("bios440.filename", "bios440.filename"),
@@ -290,7 +291,8 @@ def test_an_esx_machine_is_read_without_a_refusal() -> None:
     assert (found.config.name, found.config.memory_mib) == ("web01", 256)
     assert not found.unknown
     devices = [str(note).split(": ", 2)[1] for note in found.notes]
-    assert devices == ["nvram", "scsi0", "scsi0:0", "ethernet0"]
+    assert devices == ["nvram", "ethernet0"]
+    assert found.config.scsi[0].drives[0].path is not None
 
 
 def test_every_honoured_key_of_the_table_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,6 +312,7 @@ def test_every_honoured_key_of_the_table_is_read(monkeypatch: pytest.MonkeyPatch
     base = (
         'RemoteDisplay.vnc.enabled = "TRUE"\nide0:0.present = "TRUE"\nide0:0.fileName = "d"\n'
         'parallel0.present = "TRUE"\nfloppy0.fileName = "f"\n'
+        'scsi0.present = "TRUE"\nscsi0:0.present = "TRUE"\nscsi0:0.fileName = "s"\n'
     )
     for kind in ("file", "pipe", "network"):
         settings(f'{base}serial0.present = "TRUE"\nserial0.fileType = "{kind}"\nserial0.fileName = "tcp://h:1"\n')

@@ -89,6 +89,7 @@ become_member(struct engine *e, uint32_t n, int64_t parent)
 {
 	struct direct *d = e->direct;
 
+	d->passage->member = n;
 	sys_call3(SYS_prctl, SET_DEATH_SIGNAL, SIGNAL_KILL, 0);
 	if (sys_call3(SYS_getppid, 0, 0, 0) != parent || !direct_setup_member(d, &d->members[n]))
 		sys_exit_group(STATUS_NOT_SETTLED);

@@ -94,7 +94,7 @@ passage_taken(int signal, void *info, void *context, struct passage *p)
 	if (!p->in_guest || ((uint16_t)g[REG_CSGSFS] == HOST_CODE64 && is_monitor(rip) && !is_entry(rip))) {
 		if (asynchronous) {
 			p->late = 1;
-			if (signal == SIGNAL_KICK)
+			if (signal == SIGNAL_KICK && p->member == 0)
 				crew_forward(p->engine->direct);
 			return 0;
 		}
@@ -183,6 +183,8 @@ load_passage(struct engine *e)
 	p->eip = v->eip;
 	p->eflags = (eflags_get(e) & GUEST_FLAGS) | FL_IF | FL_1;
 	p->fx = e->v->fx;
+	segments_enter(e->direct);	/* once: what the guest loads afterwards is in the passage when it goes on */
+	e->direct->unknown = 0;
 }
 
 /* Until when the guest may run undisturbed, in host time. */
@@ -202,7 +204,6 @@ stay(struct engine *e)
 	struct passage *p = e->direct->passage;
 	struct control *c = e->ctl;
 
-	segments_enter(e->direct);
 	window_here(e)->entered = ++e->direct->entries;
 	__atomic_store_n(&c->direct, 1, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&c->attention, __ATOMIC_SEQ_CST)) {
@@ -373,7 +374,7 @@ burst(struct engine *e)
 	struct direct *d = e->direct;
 	struct run_stats *s = &e->ctl->stats;
 	enum outcome outcome = NOTHING_RAN;
-	uint64_t now = sys_monotonic_ns(), then;
+	uint64_t now = d->left_ns = sys_monotonic_ns(), then;
 
 	s->direct_bursts++;
 	for (;;) {
@@ -385,7 +386,7 @@ burst(struct engine *e)
 			return LEFT;
 		const bool hidden = hidden_fault(e);
 
-		now = sys_monotonic_ns();
+		now = d->left_ns = sys_monotonic_ns();
 		s->ns_direct += now - then;
 		habit_stay(d, now - then, hidden);
 		if (!hidden)
@@ -466,7 +467,7 @@ direct_run(struct engine *e)
 		take_over(e, outcome);
 		habit_after(e);
 	}
-	if (clock_now(e->intr) >= (e->deadline < e->run_end_ns ? e->deadline : e->run_end_ns))
+	if (host_deadline(e, d->left_ns) == d->left_ns)
 		poll_soon(e);
 	state_changed(e);
 	direct_hold(e);

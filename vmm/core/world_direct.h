@@ -73,6 +73,7 @@ struct code_page {
 	uint32_t ppn;
 	uint32_t stamp;
 	uint32_t found;		/* enum scan_class */
+	uint32_t known;		/* 1: the entry holds something */
 	uint16_t calls;		/* system calls made from it directly */
 	uint16_t work;		/* times that the clock found direct execution in it */
 };
@@ -118,6 +119,7 @@ struct direct {
 	uint32_t ldt_round;	/* counts entries: slots of this one may not be taken */
 	uint16_t loaded[6];	/* host selectors by enum sreg, as they were loaded */
 	uint32_t unknown;	/* bits by enum sreg: the guest loaded a selector of the host's */
+	uint64_t left_ns;	/* host ns as of the end of the last stay */
 	uint32_t bad;		/* stays in a row that did not pay */
 	uint32_t good;		/* the last one paid well */
 	struct cost cost[2];	/* of a stay; of one that ends in a hidden fault */

@@ -52,6 +52,7 @@ struct passage {
 	uint64_t address;	/* CR2 */
 	uint64_t rip;
 	struct engine *engine;
+	uint32_t member;	/* of the crew, 0 the first: this process */
 };
 
 enum passage_where {

@@ -305,9 +305,9 @@ code_page_of(struct engine *e, uint32_t ppn, uint32_t linear)
 	const uint32_t stamp = __atomic_load_n(&e->stamps[ppn], __ATOMIC_ACQUIRE);
 	struct scan_result result;
 
-	if (c->ppn == ppn && c->stamp == stamp && c->stamp)
+	if (c->known && c->ppn == ppn && c->stamp == stamp)
 		return c;
-	*c = (struct code_page){ .ppn = ppn, .stamp = stamp };
+	*c = (struct code_page){ .ppn = ppn, .stamp = stamp, .known = 1 };
 	c->found = scan_page(e->ram + (uint64_t)ppn * PAGE_SIZE, linear & (PAGE_SIZE - 1), NULL, &result);
 	return c;
 }
