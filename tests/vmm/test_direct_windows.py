@@ -279,7 +279,7 @@ def test_rights_that_are_taken_away_are_gone_after_the_flush() -> None:
 
 
 def alternating(p: OuterRings, turns: int, loops: int) -> None:
-    """`turns` times: ring 3 counts `loops` times into pages that differ in two address spaces, and changes to the other."""
+    """`turns` times: ring 3 counts `loops` times into pages that differ in two address spaces, then changes space."""
     other = p.new_table()
     p.write(other, p.memory.read(DIRECTORY, PAGE))
     p.write32(other + (USER_CODE >> 22) * 4, 0)

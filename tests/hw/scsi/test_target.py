@@ -341,7 +341,7 @@ def test_what_ends_a_reservation(pair: tuple[Initiator, Initiator]) -> None:
 
 def test_other_luns(disk: Initiator) -> None:
     data = disk.run("12 20 00 00 24 00", lun=1).data
-    assert data == b"\x7f" + bytes(35)
+    assert data == b"\x7f\0\0\0\x1f" + bytes(31)
     data = disk.run("03 00 00 00 12 00", lun=7).data
     assert (data[2], data[12:14]) == (5, b"\x25\0")
     for op in {*range(256)} - {0x12, 0x03}:
