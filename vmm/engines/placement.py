@@ -25,6 +25,11 @@ FLOAT_NS = 100_000_000  # the host may move us this often
 STAT_PROCESSOR = 36  # field of /proc/PID/stat behind the program's name: proc(5), "processor"
 
 
+# Threads: where each was at home, and how many worlds have pinned it.
+_pinned: dict[int, tuple[set[int], int]] = {}
+_pinned_lock = threading.Lock()
+
+
 class Mode(enum.Enum):
     """NEW: nobody is pinned yet. FLOATING: for one turn the host may move both."""
 
@@ -39,8 +44,8 @@ class Placement:
 
     def __init__(self, processes: Callable[[], list[int]], number: int, set_spin: Callable[[int], None]) -> None:
         self._processes, self._set_spin = processes, set_spin
-        self._home = os.sched_getaffinity(0)
-        self._cpu = sorted(self._home)[number % len(self._home)]
+        self._home: set[int] = set()
+        self._cpu = self._number = number
         self._mode = Mode.NEW
         self._thread = 0  # of the runner: it is pinned, too
         self._left = 0  # turns before the next look
@@ -61,9 +66,10 @@ class Placement:
             self._float()
 
     def end(self) -> None:
-        """Let the runner go where it likes."""
+        """Let the runner go where it likes, unless another world needs it here."""
         if self._thread:
-            place(self._thread, self._home)
+            release(self._thread)
+            self._thread = 0
 
     def _look(self, now: int) -> None:
         ns = (now - self._began) / WINDOW
@@ -87,11 +93,21 @@ class Placement:
             self._together(now)
 
     def _together(self, now: int) -> None:
-        self._mode, self._floated = Mode.TOGETHER, now
         self._set_spin(0)
-        self._thread = threading.get_native_id()
+        self._take_thread()
+        self._mode, self._floated = Mode.TOGETHER, now
         for who in (self._thread, *self._processes()):
             place(who, {self._cpu})
+
+    def _take_thread(self) -> None:
+        thread = threading.get_native_id()
+        if thread == self._thread:
+            return
+        if self._thread:
+            release(self._thread)
+        self._home, self._thread = take(thread), thread
+        if self._cpu not in self._home or self._mode is Mode.NEW:
+            self._cpu = sorted(self._home)[self._number % len(self._home)]
 
     def _float(self) -> None:
         self._mode, self._left = Mode.FLOATING, 0
@@ -105,6 +121,24 @@ class Placement:
     def _free(self) -> None:
         for who in (self._thread, *self._processes()):
             place(who, self._home)
+
+
+def take(thread: int) -> set[int]:
+    """This thread is about to be pinned: where it is at home."""
+    with _pinned_lock:
+        home, worlds = _pinned.get(thread) or (os.sched_getaffinity(thread), 0)
+        _pinned[thread] = (home, worlds + 1)
+    return home
+
+
+def release(thread: int) -> None:
+    """The last that took it lets it go home."""
+    with _pinned_lock:
+        home, worlds = _pinned.pop(thread)
+        if worlds > 1:
+            _pinned[thread] = (home, worlds - 1)
+        else:
+            place(thread, home)
 
 
 def place(who: int, cpus: set[int]) -> None:
