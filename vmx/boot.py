@@ -20,6 +20,7 @@ from vmx.loader import Image
 from vmx.multiboot_spec import LOADED_MAGIC, MEMORY_RESERVED, MEMORY_USABLE, Info, InfoFlag, MemoryMapEntry
 
 LOADER_NAME = b"Ringfence"
+ZEROES = 1 << 20  # written at a time
 CONVENTIONAL_TOP = 0x9FC00
 CONVENTIONAL_BASE = 0x1000
 HIGH_MEMORY = 0x100000
@@ -42,6 +43,8 @@ def enter_program(state: VcpuState, memory: Memory, image: Image, command_line: 
     """Load the image and set the vCPU up for it. Raises BadInput when no room is left for what it is told."""
     for piece in image.pieces:
         memory.write(piece.gpa, piece.data)
+        for at in range(piece.gpa + len(piece.data), piece.gpa + piece.size, ZEROES):  # a reset leaves memory as it was
+            memory.write(at, bytes(min(ZEROES, piece.gpa + piece.size - at)))
     text = os.fsencode(f"{image.name} {command_line}".strip())
     if len(text) > COMMAND_LINE_BYTES_MAX:
         raise BadInput("--append", "length", f"at most {COMMAND_LINE_BYTES_MAX} bytes", f"{len(text)}")

@@ -52,6 +52,13 @@ def test_a_multiboot_kernel_finds_what_it_was_promised() -> None:
     assert sizeof(MemoryMapEntry) == 24
 
 
+def test_a_program_that_is_entered_again_finds_its_bss_clear() -> None:
+    memory = Memory()
+    memory.write(MIB, b"\xff" * 3 * MIB)
+    enter_program(VcpuState(), memory, image(Piece(MIB, b"\xf4", 2 * MIB + 1)), "")
+    assert memory.bytes[MIB : 3 * MIB + 2] == b"\xf4" + bytes(2 * MIB) + b"\xff"
+
+
 def test_the_processor_is_in_flat_protected_mode_with_interrupts_off() -> None:
     state = VcpuState()
     enter_program(state, Memory(), image(), "")
