@@ -1,1 +1,1 @@
-"""One host's resources, shared among its machines: processor time, memory, storage and networks. Not built yet."""
+"""One host's resources, shared among its machines. Built so far: storage, which is virtual disks and their chains."""
