@@ -98,6 +98,7 @@ def run_processor(machine: Machine, processor: Processor, after_exit: AfterExit 
             if stop is not None:
                 return stop
     finally:
+        vcpu.engine.rest()
         processor.thread = None  # the host may give the same number to another thread
 
 

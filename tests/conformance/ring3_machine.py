@@ -303,6 +303,7 @@ class Ring3Machine:
         self.vcpu.state.eip = entries().boot
         self.interrupts.resume()
         end = self._until_end()
+        self.vcpu.engine.rest()
         self.interrupts.stun()
         assert end == f"port {ENDED_BY_KERNEL:#x}", end
 

@@ -15,6 +15,16 @@ from vmm.engines.placement import RETRY, SPIN_NS, WINDOW, Placement
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the host lets nobody place processes")
 
 
+@pytest.fixture(autouse=True)
+def at_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This thread is pinned by nobody."""
+    before = os.sched_getaffinity(0)
+    monkeypatch.setattr(placement, "_pinned", {})
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    yield
+    os.sched_setaffinity(0, before)
+
+
 @pytest.fixture
 def sleeper() -> Iterator[int]:
     """A process that stands for a world."""

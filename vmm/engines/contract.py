@@ -68,4 +68,7 @@ class Engine(Protocol):
     def why(self) -> str:
         """What there is to say about the last ERROR exit beside its reason; often nothing."""
 
+    def rest(self) -> None:
+        """There will be no `run` for a while: the calling thread is the caller's again."""
+
     def close(self) -> None: ...

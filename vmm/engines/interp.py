@@ -69,6 +69,9 @@ class Interp:
     def why(self) -> str:
         return ""
 
+    def rest(self) -> None:
+        """Nothing of the thread's was changed."""
+
     def close(self) -> None:
         ffi.release(self._buffer)
         self._mapping.close()

@@ -69,7 +69,7 @@ class Placement:
         """Let the runner go where it likes, unless another world needs it here."""
         if self._thread:
             release(self._thread)
-            self._thread = 0
+            self._thread, self._mode, self._left = 0, Mode.NEW, 0
 
     def _look(self, now: int) -> None:
         ns = (now - self._began) / WINDOW

@@ -17,7 +17,7 @@ from ringfence.errors import EngineFailed, HostRefused
 from vmm._core import ffi, lib
 from vmm.engines.contract import EngineFiles, EngineMap
 from vmm.engines.placement import Placement
-from vmm.engines.world_process import shared_page, start
+from vmm.engines.world_process import WorldProcess, shared_page, start
 from vmm.layout_spec import ControlPage, CpuModel, WorldPage
 
 ARENA_BYTES = 64 << 20  # as interp's
@@ -55,7 +55,7 @@ class World:
         finally:
             os.close(self._page_fd)
         self._placement = Placement(self._processes, vcpu, self._set_spin)
-        self._end = weakref.finalize(self, self.process.end)
+        self._end = weakref.finalize(self, end_both, self.process, self._placement)
         if not self._wait():
             why = self.process.why()
             self.close()
@@ -127,13 +127,16 @@ class World:
             return "the host gave it no filter for system calls, or no way to kick the other worlds"
         return self.process.why()
 
+    def rest(self) -> None:
+        """Let the thread that ran the world go where it was at home."""
+        self._placement.end()
+
     def close(self) -> None:
         """End the process, politely if it can still hear. A second close does nothing."""
         if self._end.alive and self._is_ours() and not self.process.has_ended():
             self._control.shutdown = 1
             lib.world_turn(self._raw_control, 0, 0)
             self.process.wait(SHUTDOWN_S)
-        self._placement.end()
         self._end()
 
     # turns
@@ -169,6 +172,12 @@ class World:
             if self.process.has_ended():
                 return False
         return True
+
+
+def end_both(process: WorldProcess, placement: Placement) -> None:
+    """What a world leaves behind."""
+    placement.end()
+    process.end()
 
 
 def inherited(files: EngineFiles) -> list[int]:
