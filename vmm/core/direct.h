@@ -16,13 +16,13 @@
 
 /* Run guest code directly if that is possible and pays.  True: the state is another; look at events again. */
 bool direct_run(struct engine *e);
-/* The ring has changed: a burst begins or ends. */
-void direct_ring_changed(struct engine *e);
+/* A burst begins: an outer ring was entered. */
+void direct_burst_begins(struct engine *e);
 
 #else
 
 static inline bool direct_run(struct engine *e) { (void)e; return false; }
-static inline void direct_ring_changed(struct engine *e) { (void)e; }
+static inline void direct_burst_begins(struct engine *e) { (void)e; }
 
 #endif
 
@@ -33,6 +33,17 @@ direct_release(struct engine *e)
 	e->budget += e->direct_held;
 	e->budget_mark += e->direct_held;
 	e->direct_held = 0;
+}
+
+/* The ring has changed. */
+static inline void
+direct_ring_changed(struct engine *e)
+{
+	if (likely(e->direct == NULL))
+		return;
+	direct_release(e);
+	if (e->v->cpl)
+		direct_burst_begins(e);
 }
 
 /* Stop when the wait is over; the budget is not cut already. */

@@ -23,8 +23,7 @@ set_cpl(struct engine *e, uint32_t cpl)
 		e->ctl->stats.transitions[(v->cpl & 3) * 4 + cpl]++;
 	v->cpl = cpl;
 	state_changed(e);
-	if (unlikely(e->direct != NULL))
-		direct_ring_changed(e);
+	direct_ring_changed(e);
 }
 
 /* CS:EIP in the hidden terms of a checked descriptor; the selector's RPL becomes CPL. */

@@ -32,18 +32,16 @@ habit_here(struct engine *e)
 }
 
 void
-direct_ring_changed(struct engine *e)
+direct_burst_begins(struct engine *e)
 {
 	struct direct *d = e->direct;
+	const struct vcpu *v = e->v;
+	struct habit *h = d->habit;
 
-	if (!d)
-		return;
-	direct_release(e);
-	if (e->v->cpl == 0)
-		return;
-	d->habit = habit_here(e);
+	if (!h || h->page != (v->seg[CS].base + v->eip) >> PAGE_SHIFT || h->cr3 != v->cr3)
+		d->habit = h = habit_here(e);
 	d->bad = 0;
-	e->direct_wait = d->eager ? 0 : d->habit->wait;
+	e->direct_wait = d->eager ? 0 : h->wait;
 	direct_hold(e);
 }
 
