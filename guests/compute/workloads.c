@@ -6,6 +6,9 @@
  */
 #include "workloads.h"
 
+/* At the same place of a page in every host: what a processor makes of a loop depends on how its bytes are aligned. */
+__asm__(".text; .balign 4096; .section .rodata; .balign 4096; .bss; .balign 4096; .text");
+
 #define LCG_STEP(x) ((x) * 1664525u + 1013904223u)
 
 /* How many primes are below SIEVE_SIZE: byte stores with growing strides. */
