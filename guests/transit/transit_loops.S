@@ -36,11 +36,16 @@
 	.endr
 	.endm
 
+/*
+ * Pages of their own: a monitor that runs user code directly looks through its pages for instructions that the host
+ * would answer in the guest's place, and in one with an IRET or, on some hosts, a SYSENTER it runs nothing.
+ */
 	.text
-	.balign 16
+	.balign PAGE
+	crossing loop_syscall_sysenter, "movl %esp, %ecx; movl $3f, %edx; sysenter; 3:"
+	.balign PAGE
 	crossing loop_stretch
 	crossing loop_syscall_int, "int $0x80"
-	crossing loop_syscall_sysenter, "movl %esp, %ecx; movl $3f, %edx; sysenter; 3:"
 	crossing loop_refused, "hlt"
 	crossing loop_pgfault, "movl $ABSENT, %edx; movl (%edx), %eax"
 	crossing loop_core_port, "inb $CORE_PORT, %al"
@@ -48,6 +53,7 @@
 	crossing loop_rdtsc, "rdtsc"
 	crossing loop_fresh, "movl transit_next_page, %edx; movl (%edx), %eax; addl $PAGE, transit_next_page"
 	crossing loop_switch, touch_working_set
+	.balign PAGE
 
 	.globl step_over_gp, step_over_pf, exchange_space
 step_over_gp:				/* HLT is one byte long */

@@ -17,7 +17,9 @@ hinted(struct engine *e, uint32_t eip)
 {
 	const struct jump_hint *h = &e->jumps[(eip ^ eip >> 10) & (JUMP_HINTS - 1)];
 
-	return likely(h->eip == eip && h->gen == e->code_gen) && likely(block_valid(h->block)) ? h->block : NULL;
+	if (unlikely(h->eip != eip || (h->gen != e->global_gen && h->gen != e->code_gen)))
+		return NULL;
+	return likely(block_valid(h->block)) ? h->block : NULL;
 }
 
 const struct op *
@@ -46,14 +48,7 @@ link_blocks(struct engine *e, struct op *op, unsigned n, struct block *b, uint32
 		return;
 	if (n == 0 && (op->flags & OP_SIZE16))
 		return;
-	if ((from_eip ^ e->v->eip) & PAGE_MASK) {
-		if (op->link[!n] & LINK_CHECKED)
-			op->link[!n] = e->no_block;	/* one generation per op */
-		op->link_gen = e->code_gen;
-		op->link[n] = block_offset(e, b) | LINK_CHECKED;
-	} else {
-		op->link[n] = block_offset(e, b);
-	}
+	op->link[n] = block_offset(e, b) | ((from_eip ^ e->v->eip) & PAGE_MASK ? LINK_CHECKED : 0);
 }
 
 /* The slow half of take(): v->eip is where to go on. */

@@ -17,7 +17,7 @@ take(struct vcpu *v, const struct op *op, struct engine *e, uint32_t delta, unsi
 	const uint32_t link = op->link[n], eip = e->eip_base + delta;
 	struct block *b = block_at(e, link & ~LINK_CHECKED);
 
-	if (likely(!(link & LINK_CHECKED) || op->link_gen == e->code_gen) &&
+	if (likely(!(link & LINK_CHECKED) || block_is_at(e, b, eip)) &&
 	    likely(block_valid(b)) && likely(block_enter(e, b, eip)))
 		GO(b->ops);
 	v->eip = eip;

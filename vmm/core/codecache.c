@@ -3,8 +3,8 @@
  *
  * Blocks are laid one after another into the arena and found by physical address and mode; when
  * the room is used up everything is dropped.  code_gen names what linear code addresses mean:
- * (mode, view, CS base) since the last translation change.  The few most recent of these keep
- * their numbers, so that a system call and its return do not lose the jump hints.
+ * (mode, view, CS base) since the last translation change; global_gen the same of global pages.  The few
+ * most recent of these keep their numbers, so that a system call and its return do not lose the jump hints.
  */
 #include "codecache.h"
 #include "handlers.h"
@@ -46,10 +46,19 @@ code_contexts_forget(struct engine *e)
 	uint32_t i;
 
 	for (i = 0; i < 8; i++)
-		e->contexts[i].gen = 0;
+		e->contexts[i].gen = e->contexts[i].global_gen = 0;
 	for (i = 0; i < CODE_VPNS / 64; i++)
 		e->code_vpns[i] = 0;
-	e->code_gen = ++e->gen_last;
+	code_context_select(e);
+}
+
+void
+code_space_forget(struct engine *e)
+{
+	uint32_t i;
+
+	for (i = 0; i < 8; i++)
+		e->contexts[i].gen = 0;
 	code_context_select(e);
 }
 
@@ -63,7 +72,7 @@ code_page_forget(struct engine *e, uint32_t linear)
 		code_contexts_forget(e);
 }
 
-/* code_gen for the present mode, view and CS base. */
+/* code_gen and global_gen for the present mode, view and CS base. */
 void
 code_context_select(struct engine *e)
 {
@@ -71,16 +80,21 @@ code_context_select(struct engine *e)
 	uint32_t i;
 
 	for (i = 0; i < 8; i++)
-		if (e->contexts[i].gen && e->contexts[i].mode == e->mode && e->contexts[i].view == view &&
-		    e->contexts[i].cs_base == cs_base) {
-			e->code_gen = e->contexts[i].gen;
-			return;
-		}
-	i = e->context_next++ & 7;
-	e->contexts[i].mode = e->mode;
-	e->contexts[i].view = view;
-	e->contexts[i].cs_base = cs_base;
-	e->contexts[i].gen = e->code_gen = ++e->gen_last;
+		if (e->contexts[i].global_gen && e->contexts[i].mode == e->mode && e->contexts[i].view == view &&
+		    e->contexts[i].cs_base == cs_base)
+			break;
+	if (i == 8) {
+		i = e->context_next++ & 7;
+		e->contexts[i].mode = e->mode;
+		e->contexts[i].view = view;
+		e->contexts[i].cs_base = cs_base;
+		e->contexts[i].gen = 0;
+		e->contexts[i].global_gen = ++e->gen_last;
+	}
+	if (!e->contexts[i].gen)
+		e->contexts[i].gen = ++e->gen_last;
+	e->code_gen = e->contexts[i].gen;
+	e->global_gen = e->contexts[i].global_gen;
 }
 
 /* C3: the running block reads ops that it has not reached yet from here. */
@@ -97,7 +111,7 @@ code_stale_running(struct engine *e, uint32_t ppn)
 			b->ops[i].fn = h_stale;
 }
 
-/* Physical address of the code at `linear`; raises the fetch fault.  *mmio: no memory there. */
+/* Physical address of the code at `linear`; raises the fetch fault. */
 static uint64_t
 code_physical(struct engine *e, uint32_t linear)
 {
@@ -106,6 +120,15 @@ code_physical(struct engine *e, uint32_t linear)
 	if (likely(t->xtag == (linear & PAGE_MASK)))
 		return (uint64_t)t->ppn << PAGE_SHIFT | (linear & (PAGE_SIZE - 1));
 	return mem_fetch(e, linear).gpa | (linear & (PAGE_SIZE - 1));
+}
+
+/* Is the page of the code at `linear`, which was just fetched, one that outlives a load of CR3? */
+static bool
+code_is_global(struct engine *e, uint32_t linear)
+{
+	const struct tlb_entry *t = tlb_slot(e, linear);
+
+	return t->xtag == (linear & PAGE_MASK) && t->global;
 }
 
 /* The second page of a crossing block may be mapped anew or written while the first is not. */
@@ -196,10 +219,12 @@ code_lookup(struct engine *e)
 		*slot = block_offset(e, b);
 	}
 	e->code_vpns[(linear >> PAGE_SHIFT) % CODE_VPNS / 64] |= 1ull << ((linear >> PAGE_SHIFT) % 64);
+	b->eip = v->eip;
+	b->gen = code_is_global(e, linear) ? e->global_gen : e->code_gen;
 	if (b->ppn2 == ~0u && (e->mode & (MODE_CSFLAT | MODE_CS32 | MODE_ONE)) == (MODE_CSFLAT | MODE_CS32)) {
 		hint = &e->jumps[(v->eip ^ v->eip >> 10) & (JUMP_HINTS - 1)];
 		hint->eip = v->eip;
-		hint->gen = e->code_gen;
+		hint->gen = b->gen;
 		hint->block = b;
 	}
 	return b;

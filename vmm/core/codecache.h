@@ -8,7 +8,8 @@
  *	 other vCPUs come to do the same is said in watch.h.
  *   C3  A store into the running block replaces the ops behind the running one by h_stale.
  *   C4  A link within one page is true as long as its block is: the page of a running block is
- *	 mapped where it runs.  A link to another page is true at the code_gen it was made at.
+ *	 mapped where it runs.  A link to another page is true where block_is_at(): one block runs at every linear
+ *	 address its page is mapped at, and there another page may follow.
  *   C5  Links exist only between blocks of flat 32-bit code, where EIP neither wraps nor meets
  *	 the limit.
  */
@@ -18,7 +19,7 @@
 #include "engine.h"
 
 #define BLOCK_INSNS 48		/* instructions of a block at the most */
-#define LINK_CHECKED 1u		/* low bit of op->link: compare link_gen (C4) */
+#define LINK_CHECKED 1u		/* low bit of op->link: ask block_is_at() (C4) */
 
 void code_init(struct engine *e);
 void code_flush(struct engine *e);
@@ -68,6 +69,13 @@ static inline bool
 block_valid(const struct block *b)
 {
 	return __atomic_load_n(b->stamp_cell, __ATOMIC_ACQUIRE) == b->stamp;
+}
+
+/* Is b what `eip` leads to?  It was found there, and nothing that its place depends on has changed. */
+static inline bool
+block_is_at(const struct engine *e, const struct block *b, uint32_t eip)
+{
+	return b->eip == eip && (b->gen == e->global_gen || b->gen == e->code_gen);
 }
 
 /*

@@ -52,7 +52,7 @@ struct tlb_entry {
 	uint32_t xtag;		/* instruction fetch */
 	uint32_t ppn;
 	uintptr_t addend;	/* host address = addend + linear */
-	uint64_t spare;		/* 32 bytes: an index is a shift */
+	uint64_t global;	/* SPTE_G or 0: outlives a load of CR3.  32 bytes: an index is a shift */
 };
 
 enum view { VIEW_SUPERVISOR, VIEW_USER };
@@ -101,10 +101,7 @@ struct op {
 	uint8_t opcode;		/* last opcode byte */
 	uint8_t modrm;
 	uint8_t prefix;		/* 66 F3 F2 as it selects an SSE form, else 0 */
-	union {
-		uint32_t link_gen;	/* a checked link: code_gen at which it was true */
-		uint32_t xmm_reg;	/* SSE: where XMM register reg is, in bytes from the vCPU */
-	};
+	uint32_t xmm_reg;	/* SSE: where XMM register reg is, in bytes from the vCPU */
 	union {
 		uint32_t cc_imm;	/* fused compare and branch: the compare's immediate */
 		uint32_t xmm_rm;	/* SSE: XMM register rm */
@@ -120,6 +117,7 @@ struct block {
 	uint32_t ppn2;		/* the second page of a block that crosses, else ~0 */
 	uint32_t stamp2;
 	uint32_t next;		/* hash chain: arena offset */
+	uint32_t eip, gen;	/* where it was last found, and the code_gen or global_gen at which it is there */
 	uint16_t count;		/* instructions */
 	uint16_t length;	/* bytes */
 	uint16_t ops_count;
@@ -189,6 +187,7 @@ struct engine {
 	uint32_t lf_aux;
 	uint32_t eip_base;	/* EIP of the running block's first byte */
 	uint32_t code_gen;	/* changes whenever linear code may mean something else */
+	uint32_t global_gen;	/* likewise for the pages that a load of CR3 leaves alone */
 	int64_t budget;		/* instructions until the next poll */
 	uint32_t *stamps;
 	struct control *ctl;
@@ -270,7 +269,7 @@ struct engine {
 	/* what code_gen stands for: see codecache.c */
 	uint32_t gen_last, context_next;
 	uint64_t code_vpns[CODE_VPNS / 64];	/* bit VPN % CODE_VPNS: a jump hint or link may lead there */
-	struct { uint32_t mode, view, cs_base, gen; } contexts[8];
+	struct { uint32_t mode, view, cs_base, gen, global_gen; } contexts[8];
 
 	/* other vCPUs: watch.c */
 	uint64_t watch_settled;	/* every request up to this one has been obeyed by all */
@@ -411,6 +410,7 @@ bool phys_cas32(struct engine *e, uint64_t gpa, uint32_t expect, uint32_t value)
 bool phys_cas64(struct engine *e, uint64_t gpa, uint64_t expect, uint64_t value);
 
 void tlb_flush(struct engine *e);			/* the whole micro TLB, and code_gen */
+void tlb_flush_space(struct engine *e);			/* all but the global pages */
 void tlb_flush_page(struct engine *e, uint32_t linear);
 void tlb_flush_writes(struct engine *e, uint32_t ppn);	/* a page became code or traced */
 void tlb_flush_all_writes(struct engine *e);		/* a page became code on another vCPU */
@@ -468,6 +468,7 @@ void set_cpl(struct engine *e, uint32_t cpl);	/* counts the transition, then sta
 
 void code_page_forget(struct engine *e, uint32_t linear);	/* one page may map elsewhere */
 void code_contexts_forget(struct engine *e);	/* linear addresses may map elsewhere: every code_gen is new */
+void code_space_forget(struct engine *e);	/* those of global pages map where they did */
 void code_stale_running(struct engine *e, uint32_t ppn);	/* C3 of codecache.h */
 
 /* I/O permission: raises #GP(0) if the TSS bitmap or IOPL forbids it. */

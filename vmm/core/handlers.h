@@ -96,6 +96,9 @@ H(h_jmp); H(h_call_f); H(h_ret_f); H(h_jmp_r); H(h_jmp_mf); H(h_call_rf); H(h_ca
 H(h_imul32_rr); H(h_imul32_rmf); H(h_imul32_rri); H(h_imul32_dead_rr); H(h_imul32_dead_rri); H(h_cdq); H(h_bswap32); H(h_xchg32_rr);
 H(h_loop);
 
+/* What moves eight bytes by way of two registers does it at once from now on. */
+void move_pairs(struct op *op, uint32_t count);
+
 /* Go on at v->eip: the first op of the block there, or NULL when the run loop must look at events. */
 const struct op *dispatch(struct vcpu *v, struct engine *e);
 

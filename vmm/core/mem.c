@@ -60,6 +60,28 @@ tlb_flush(struct engine *e)
 }
 
 void
+tlb_flush_space(struct engine *e)
+{
+	struct tlb_entry *all = &e->tlb[0][0];
+	const bool noted = e->tlb_used <= TLB_NOTED;
+	const uint32_t count = noted ? e->tlb_used : 2 * TLB_ENTRIES;
+	uint32_t i, at;
+
+	e->tlb_used = 0;
+	for (i = 0; i < count; i++) {
+		at = noted ? e->tlb_noted[i] : i;
+		if (all[at].rtag == TLB_NONE)
+			continue;
+		if (all[at].global)
+			tlb_note(e, &all[at]);		/* never ahead of i */
+		else
+			tlb_clear(&all[at]);
+	}
+	e->ctl->stats.tlb_flushes++;
+	code_space_forget(e);
+}
+
+void
 tlb_flush_page(struct engine *e, uint32_t linear)
 {
 	const uint32_t slot = linear >> PAGE_SHIFT & (TLB_ENTRIES - 1);
@@ -141,6 +163,7 @@ fill(struct engine *e, uint32_t linear, uint32_t acc, struct shadow_hit *hit)
 	if (t->rtag == TLB_NONE)
 		tlb_note(e, t);
 	t->ppn = ppn;
+	t->global = hit->spte & SPTE_G;
 	t->addend = (uintptr_t)host_page(e, hit->spte) - (linear & PAGE_MASK);
 	t->rtag = linear & PAGE_MASK;
 	t->xtag = hit->spte & SPTE_X ? linear & PAGE_MASK : TLB_NONE;

@@ -83,6 +83,43 @@ handler *const mov_table[FORMS][3] = {
 	MOV_SIZES(mrg), MOV_SIZES(ri), MOV_SIZES(mib), MOV_SIZES(mif), MOV_SIZES(mig)
 };
 
+/*
+ * Two loads and two stores of eight bytes in a row, as compilers and kernels copy: done at once where the micro TLB can,
+ * else one by one, for the other three ops are still there.
+ */
+static H(copy64)
+{
+	const struct op *second = op + 1, *store = op + 2;
+	const uint8_t *from = tlb_read_ptr(e, EA_b(32, 0), 8);
+	uint8_t *to = tlb_write_ptr(e, store->disp + v->r[store->base], 8);
+
+	if (unlikely(from == NULL || to == NULL))
+		return mov32_rmb(v, op, e);
+	R32(op->reg) = host_ld32(from);
+	R32(second->reg) = host_ld32(from + 4);
+	host_st32(to, R32(op->reg));
+	host_st32(to + 4, R32(second->reg));
+	GO(op + 4);
+}
+
+void
+move_pairs(struct op *op, uint32_t count)
+{
+	const struct op *end = op + count;
+
+	for (; end - op >= 4; op++) {
+		const bool moves = op[0].fn == mov32_rmb && op[1].fn == mov32_rmb && op[2].fn == mov32_mrb &&
+		    op[3].fn == mov32_mrb;
+		const bool in_a_row = op[1].base == op[0].base && op[1].disp == op[0].disp + 4 &&
+		    op[3].base == op[2].base && op[3].disp == op[2].disp + 4;
+		const bool by_way_of = op[2].reg == op[0].reg && op[3].reg == op[1].reg && op[0].reg != op[1].reg;
+		const uint32_t bases = 1u << op[0].base | 1u << op[2].base;
+
+		if (moves && in_a_row && by_way_of && !(bases & (1u << op[0].reg | 1u << op[1].reg)))
+			op->fn = copy64;
+	}
+}
+
 #define ZX(FROM, x) (x)
 #define SIGNX(FROM, x) SX##FROM(x)
 #define DEFINE_MOVX(name, FROM, TO, EXT)						\

@@ -457,7 +457,7 @@ shadow_load_cr3(struct engine *e)
 		return;
 	shadow_of(e)->epoch++;
 	space_select(e);
-	tlb_flush(e);
+	tlb_flush_space(e);
 }
 
 /* Forget a leaf's large-page slices.  True when the micro TLB may hold some. */

@@ -25,6 +25,15 @@ tlb_flush(struct engine *e)
 }
 
 void
+tlb_flush_space(struct engine *e)
+{
+	for (uint32_t hot = 0; hot < HOT; hot++)
+		for (int view = 0; view < 2; view++)
+			if (!driver_of(e)->micro[view][hot].global)
+				driver_of(e)->micro[view][hot] = (struct cached){ 0 };
+}
+
+void
 tlb_flush_page(struct engine *e, uint32_t linear)
 {
 	for (uint32_t hot = 0; hot < HOT; hot++)
@@ -209,7 +218,9 @@ access_slow(struct driver *d, uint32_t hot, uint32_t acc)
 	if (!(hit.spte & SPTE_MMIO)) {
 		const bool plain = !(hit.spte & (SPTE_ROM | SPTE_FB | SPTE_TRACED));
 
-		d->micro[acc & PF_U ? 1 : 0][hot] = (struct cached){ hit.gpa, true, a.write && plain, a.execute };
+		d->micro[acc & PF_U ? 1 : 0][hot] = (struct cached){
+			hit.gpa, true, a.write && plain, a.execute, (hit.spte & SPTE_G) != 0
+		};
 	}
 }
 

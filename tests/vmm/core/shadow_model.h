@@ -32,7 +32,7 @@ struct past {
 
 struct cached {
 	uint64_t gpa;
-	bool read, write, execute;
+	bool read, write, execute, global;
 };
 
 struct driver {

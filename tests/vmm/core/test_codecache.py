@@ -9,7 +9,7 @@ import mmap
 import pytest
 
 from tests.vmm.core.bus_processor import PAGE, PLAIN, TABLES, BusProcessor
-from tests.vmm.core.processor import CODE, CODE32, FREE, SCRATCH, STACK_TOPS, descriptor
+from tests.vmm.core.processor import CODE, CODE32, FREE, SCRATCH, STACK_TOPS, assemble, descriptor
 from vmm._core import lib
 from vmm.engines import interp
 
@@ -125,6 +125,105 @@ def test_two_address_spaces_in_turn(cpu: BusProcessor) -> None:
         f"add %eax, %edi; call {A:#x}; add %eax, %edi; xor $0x4000, %edx; dec %esi; jnz 1b; hlt"
     )
     assert cpu.v.r[7] == 100 + 300
+
+
+@pytest.mark.parametrize("jump", ["jmp . + 0x1000", "cmp %eax, %eax; je . + 0x1000"])
+def test_a_frame_mapped_twice_leads_on_to_two_pages(cpu: BusProcessor, jump: str) -> None:
+    """Its code is decoded once, but what follows it in linear memory is another page each time."""
+    here, there = 0x600000, 0x610000
+    cpu.write(A, assemble(jump, 32))
+    for linear, frame in ((here, B), (there, B + PAGE)):
+        cpu.map(linear, A | PLAIN)
+        cpu.map(linear + PAGE, frame | PLAIN)
+    cpu.write(B, b"\x90" * 0x40 + returns(1))
+    cpu.write(B + PAGE, b"\x90" * 0x40 + returns(2))
+    cpu.run(
+        f"mov $8, %esi; xor %edi, %edi; 9: mov ${here:#x}, %ebx; call *%ebx; shl %edi; add %eax, %edi;"
+        f"mov ${there:#x}, %ebx; call *%ebx; shl %edi; add %eax, %edi; dec %esi; jnz 9b; hlt"
+    )
+    assert cpu.v.r[7] == 0x5555 + 0xFFFF    # 1 2 1 2 ... as digits of weight 2
+
+
+GLOBAL = 0x100
+RELOAD = "mov %cr3, %ecx; mov %ecx, %cr3"
+TOGGLE = "mov %cr4, %ecx; xor $0x80, %cl; mov %ecx, %cr4; xor $0x80, %cl; mov %ecx, %cr4"
+
+
+def test_links_between_global_pages_outlive_a_load_of_cr3(cpu: BusProcessor) -> None:
+    cpu.v.cr4 |= 0x80
+    for page in (A, CODE & -PAGE):
+        cpu.map(page, page | PLAIN | GLOBAL)
+    cpu.write(A, returns(1))
+
+    def lookups(turns: int) -> int:
+        before = cpu.vcpu.stats.block_lookups
+        cpu.v.eip, cpu.v.r[4] = CODE, STACK_TOPS[0]
+        cpu.run(f"mov ${turns}, %esi; 9: {RELOAD}; call {A:#x}; dec %esi; jnz 9b; hlt")
+        return int(cpu.vcpu.stats.block_lookups - before)
+
+    lookups(10)
+    assert lookups(1000) < 100
+
+
+@pytest.mark.parametrize("flush", [f"invlpg {A:#x}", TOGGLE])
+def test_links_to_a_global_page_end_with_its_translation(cpu: BusProcessor, flush: str) -> None:
+    cpu.v.cr4 |= 0x80
+    cpu.map(A, A | PLAIN | GLOBAL)
+    entry = TABLES + 4 * (A // PAGE)
+    cpu.write(A, returns(1))
+    cpu.write(B, returns(2))
+    cpu.run(
+        f"mov $6, %esi; xor %edi, %edi; 9: call {A:#x}; {RELOAD}; shl %edi; add %eax, %edi;"
+        f"xorl ${A ^ B:#x}, {entry:#x}; {flush}; dec %esi; jnz 9b; hlt"
+    )
+    assert cpu.v.r[7] == 0b010101 + 63
+
+
+def test_a_page_that_is_global_in_one_space_alone_is_not_the_others(cpu: BusProcessor) -> None:
+    """After a load of CR3 what was not global is looked up anew, though its neighbour's links hold."""
+    directory2, table2 = 0x74000, 0x75000
+    cpu.v.cr4 |= 0x80
+    cpu.map(CODE & -PAGE, (CODE & -PAGE) | PLAIN | GLOBAL)
+    cpu.write(table2, cpu.memory.read(TABLES, PAGE))
+    cpu.write32(table2 + 4 * (A // PAGE), B | PLAIN)
+    cpu.write32(directory2, table2 | PLAIN)
+    cpu.write(A, returns(1))
+    cpu.write(B, returns(3))
+    cpu.run(
+        f"mov $100, %esi; xor %edi, %edi; mov $0x70000, %edx; 1: mov %edx, %cr3; call {A:#x}; add %eax, %edi;"
+        f"xor $0x4000, %edx; dec %esi; jnz 1b; hlt"
+    )
+    assert cpu.v.r[7] == 50 + 150
+
+
+@pytest.mark.parametrize("overlap", [0, 4, -4, 2, 40])
+@pytest.mark.parametrize("at", [0, PAGE - 4, PAGE - 8])
+def test_eight_bytes_by_way_of_two_registers(cpu: BusProcessor, overlap: int, at: int) -> None:
+    """Both loads come before both stores, wherever they lie."""
+    source, target = SCRATCH + at, SCRATCH + at + overlap
+    data = bytes(range(1, 9))
+    for _ in range(2):
+        cpu.write(SCRATCH, bytes(2 * PAGE))
+        cpu.write(source, data)
+        cpu.v.eip = CODE
+        cpu.run(
+            f"mov ${source - 16:#x}, %esi; mov ${target - 20:#x}, %edi; mov 16(%esi), %eax; mov 20(%esi), %edx;"
+            "mov %eax, 20(%edi); mov %edx, 24(%edi); hlt"
+        )
+        assert cpu.memory.read(target, 8) == data
+        assert (cpu.v.r[0], cpu.v.r[2]) == (0x04030201, 0x08070605)
+
+
+def test_the_second_of_two_stores_faults_alone(cpu: BusProcessor) -> None:
+    target = 0x600000 + PAGE - 4
+    cpu.map(0x600000, B | PLAIN)
+    cpu.map(0x600000 + PAGE, 0)
+    event = cpu.run(
+        f"mov ${SCRATCH:#x}, %esi; movl $7, (%esi); movl $9, 4(%esi); mov ${target:#x}, %edi; mov (%esi), %eax;"
+        "mov 4(%esi), %edx; mov %eax, (%edi); mov %edx, 4(%edi); hlt"
+    )
+    assert event is not None and (event.vector, cpu.v.cr2) == (14, target + 4)
+    assert (cpu.read32(B + PAGE - 4), cpu.v.r[0], cpu.v.r[2]) == (7, 7, 9)
 
 
 def test_user_code_does_not_run_by_a_supervisors_link(cpu: BusProcessor) -> None:
