@@ -6,6 +6,7 @@ complains.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,38 @@ def test_a_shell_goes_on_with_its_files_and_its_cd(
         again.send("poweroff -f\n")
         again.ended(StopKind.POWERED_OFF)
         assert not complains(guest, again)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="direct execution is for x86-64 hosts")
+@pytest.mark.parametrize("vcpus", VCPUS)
+def test_a_shell_goes_on_under_one_engine_and_the_other(vcpus: int, raw_boot: MakeBoot, tmp_path: Path) -> None:
+    """Interpreted up to its prompt, then run directly, then interpreted again: files, a busy program and the clock go on."""
+    interpreted, direct = (replace(CONFIG, vcpus=vcpus, engine=engine) for engine in ("interp", "direct"))
+    program = linux(raw_boot("686-pae", "mods=none checks=none end=shell"))
+    saved = [tmp_path / f"{number}.vmss" for number in range(2)]
+    with running(interpreted, program) as first:
+        first.expect(PROMPT)
+        first.ask("head -c 300000 /dev/urandom >/tmp/noise")
+        noise = first.ask("sha256sum /tmp/noise")
+        first.ask("(while sha256sum </tmp/noise >>/tmp/sums; do :; done) &")
+        uptimes = [float(first.ask("cut -d' ' -f1 /proc/uptime"))]
+        first.suspend(saved[0])
+    with resumed(saved[0], direct, program) as second:
+        assert second.ask("sha256sum /tmp/noise") == noise
+        second.ask("sleep 1")
+        uptimes.append(float(second.ask("cut -d' ' -f1 /proc/uptime")))
+        assert second.machine.vcpus[0].stats.direct_bursts
+        second.suspend(saved[1])
+    with resumed(saved[1], interpreted, program) as third:
+        assert third.ask("sha256sum /tmp/noise") == noise
+        third.ask("kill %1; sleep 0.2")
+        assert third.ask("sort -u /tmp/sums") == noise.replace("/tmp/noise", "-")
+        uptimes.append(float(third.ask("cut -d' ' -f1 /proc/uptime")))
+        third.ask("dmesg | tail -n 30")
+        third.send("poweroff -f\n")
+        third.ended(StopKind.POWERED_OFF)
+    assert uptimes == sorted(uptimes)
+    assert not complains(first, second, third)
 
 
 @pytest.mark.parametrize("vcpus", VCPUS)
