@@ -440,6 +440,7 @@ struct shadow_hit {
 	uint64_t gpa;		/* of the page, A20 applied */
 	uint32_t error;		/* SHADOW_TRUE_FAULT: the guest's error code */
 };
+void tlb_put(struct engine *e, uint32_t linear, uint32_t acc, const struct shadow_hit *hit);
 
 /*
  * Translate `linear` for an access (PF_W, PF_U, PF_I bits), filling the table and setting the

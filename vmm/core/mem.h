@@ -26,6 +26,13 @@ host_address(const struct tlb_entry *t, uint32_t linear)
 	return p;
 }
 
+/* The page that an SPTE names. */
+static inline uint8_t *
+host_page(struct engine *e, uint64_t spte)
+{
+	return (spte & SPTE_DEV ? e->dev : e->ram) + (spte & ~(uint64_t)(PAGE_SIZE - 1));
+}
+
 /* 1, 2, 4 or 8 bytes, other sizes byte by byte: a copy of unknown size would be a call. */
 static inline uint64_t
 host_get(const void *p, uint32_t size)
