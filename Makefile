@@ -1,12 +1,12 @@
 # Everything runs in a virtual environment of its own, .venv, made on first use; nothing needs root.
 #
-#   make run         the demonstration: a small operating system on the monitor
+#   make run         the demonstration: a small operating system, its machine on a VMFS volume
 #   make test        lint, then the tests that take seconds
 #   make test-long   the tests that take minutes
 #   make lint        ruff, mypy, and the C core with warnings as errors
 #   make bench       side by side with other emulators; writes bench/results.json
 #   make sanitize    the guests on a core built with the address and undefined-behaviour sanitizers
-#   make fuzz        random memory images and processor states for FUZZ_SECONDS
+#   make fuzz        random memory images and processor states, then damaged disks and volumes, for FUZZ_SECONDS each
 #   make docs        docs/ as HTML in docs/_build
 #   make build       rebuild the C core in place after a change
 
@@ -35,10 +35,10 @@ build: $(READY)
 	$(BUILD_CORE)
 
 run: $(READY)
-	@if [ -t 0 ] && [ -t 1 ]; then \
-		$(BIN)/ringfence run minios; \
+	@machine=$$($(BIN)/python -m tools.demonstration build/demonstration.img) && if [ -t 0 ] && [ -t 1 ]; then \
+		$(BIN)/ringfence run "$$machine"; \
 	else \
-		printf '%s\n' $(DEMO) | $(BIN)/ringfence run minios --timeout 60; \
+		printf '%s\n' $(DEMO) | $(BIN)/ringfence run "$$machine" --timeout 60; \
 	fi
 
 lint-python: $(READY)
@@ -72,6 +72,8 @@ sanitize: $(READY)
 
 fuzz: build
 	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
+	$(BIN)/python tests/fuzz/run_vmdk.py --seconds $(FUZZ_SECONDS) --first $$(date +%s)000000
+	$(BIN)/python tests/fuzz/run_vmfs.py --seconds $(FUZZ_SECONDS) --first $$(date +%s)000000
 
 docs: $(READY)
 	$(BIN)/python docs/build.py

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +15,20 @@ from pathlib import Path
 from rich.console import Console
 from rich.status import Status
 
-from bench import compute, devices, disks, kernel, linux, linux_user, transit
+from bench import (
+    compute,
+    devices,
+    disk_commit,
+    disk_guest,
+    disks,
+    kernel,
+    linux,
+    linux_user,
+    transit,
+    vmfs,
+    vmfs_guest,
+    vmfs_write,
+)
 from bench.clocks import check_clock
 from bench.engines import USUAL, Engines, find_engines
 from bench.host import LOAD_MAX, host_facts, load_average
@@ -39,6 +53,11 @@ MEASURES: dict[str, Callable[[Plan], None]] = {
     "linux": linux.measure,
     "linux_user": linux_user.measure,
     "disks": disks.measure,
+    "disk_commit": disk_commit.measure,
+    "disk_guest": disk_guest.measure,
+    "vmfs": vmfs.measure,
+    "vmfs_write": vmfs_write.measure,
+    "vmfs_guest": vmfs_guest.measure,
 }
 
 
@@ -67,6 +86,7 @@ def positive(text: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every command of ours would compile itself anew
     console = Console(stderr=True)
     facts = host_facts()
     warn_of_load(console)

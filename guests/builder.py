@@ -1,7 +1,8 @@
 """Finds the guest programs and builds them with the host's gcc and ld into the user's cache.
 
     guests/NAME/guest.toml      purpose = "one line", arguments = {word = "what it does"}, optional extra sources
-    guests/NAME/*.c *.S         the program: a multiboot ELF when linked with guests/lib
+    guests/NAME/*.c *.S         the program: a multiboot ELF when linked with guests/lib, or, where `boots = true`, the
+                                image of a disk as disk.ld lays it out, in real mode, without the library
     ~/.cache/ringfence/guests/  NAME-KEY/NAME.elf: KEY is a digest of sources, flags and compiler version
 
 A build happens in a folder of its own which is renamed into place, so concurrent builders never see half a file. A
@@ -37,6 +38,9 @@ LINK_FLAGS = (
     "-nostdlib", "-no-pie", "-static", "-Wl,--build-id=none", "-Wl,-z,noexecstack", "-Wl,-z,max-page-size=4096",
 )  # fmt: skip
 
+REAL_MODE = ("-m16", "-Wl,--no-warn-rwx-segments")
+FLAT = (".bin", ".img")  # images without their ELF
+
 # Sources that belong to another host of the same workloads, never to the guest itself.
 OTHER_HOSTS = frozenset({"native.c", "flat.c"})
 
@@ -57,6 +61,7 @@ class Guest:
     purpose: str
     folder: Path
     arguments: dict[str, str] = field(default_factory=dict)
+    boots: bool = False  # firmware boots it from a disk
 
 
 def list_guests() -> list[Guest]:
@@ -65,8 +70,11 @@ def list_guests() -> list[Guest]:
 
 
 def build(name: str) -> Path:
-    """The multiboot ELF of a guest, built if no build of these very sources is cached."""
-    folder = _find(name).folder
+    """The multiboot ELF of a guest, or its disk image, built if no build of these very sources is cached."""
+    guest = _find(name)
+    folder = guest.folder
+    if guest.boots:
+        return _cached(f"{name}.img", _sources(folder), (f"-I{folder}", *REAL_MODE), _required(folder, "disk.ld"))
     sources = _sources(LIBRARY) + [s for s in _sources(folder) if s.name not in OTHER_HOSTS]
     script = LIBRARY / "guest.ld"
     return _cached(f"{name}.elf", sources, (f"-I{LIBRARY}", f"-I{folder}"), script)
@@ -100,7 +108,8 @@ def cache_folder() -> Path:
 def _read_guest(path: Path) -> Guest:
     try:
         facts = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Guest(path.parent.name, facts["purpose"], path.parent, facts.get("arguments", {}))
+        boots = facts.get("boots", False)
+        return Guest(path.parent.name, facts["purpose"], path.parent, facts.get("arguments", {}), boots)
     except (OSError, tomllib.TOMLDecodeError, KeyError) as error:
         raise BuildFailed(f'{path}: expected purpose = "...": {error}') from error
 
@@ -154,7 +163,7 @@ def _key(target: str, inputs: list[Path], flags: tuple[str, ...]) -> str:
 
 
 def _cached(target: str, sources: list[Path], includes: tuple[str, ...], script: Path | None) -> Path:
-    """Compile and link `sources` as `target` unless it is there. A `.bin` target is the image without its ELF."""
+    """Compile and link `sources` as `target` unless it is there. A FLAT target is the image without its ELF."""
     key = _key(target, [*sources, *([script] if script else [])], (*COMPILE_FLAGS, *LINK_FLAGS))
     place = cache_folder() / f"{target}-{key}"
     try:
@@ -165,7 +174,7 @@ def _cached(target: str, sources: list[Path], includes: tuple[str, ...], script:
     except OSError as error:
         raise BuildFailed(f"{target}: cannot use the cache {place.parent}: {error.strerror}") from error
     try:
-        elf = scratch / (target.removesuffix(".bin") + ".flat.elf" if target.endswith(".bin") else target)
+        elf = scratch / (target[: -len(FLAT[0])] + ".flat.elf" if target.endswith(FLAT) else target)
         layout = [f"-Wl,-T,{script}"] if script else []
         names = [str(source) for source in sources]
         _run([COMPILER, *COMPILE_FLAGS, *includes, *LINK_FLAGS, *layout, "-o", str(elf), *names], target)

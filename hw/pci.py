@@ -24,6 +24,7 @@ from ringfence.registers import RegBank
 
 MEMORY_END = 1 << 32
 RESET_CONTROL = 1  # offset of CF9
+COMMAND, MASTER = int(Header.COMMAND), int(Command.MASTER)  # flags and members are slow, and each request looks
 
 
 class PciFunction(Protocol):
@@ -201,7 +202,7 @@ class PciDevice:
     @property
     def may_master(self) -> bool:
         """May the function read and write memory?"""
-        return bool(self.config[Header.COMMAND] & Command.MASTER)
+        return bool(self.config[COMMAND] & MASTER)
 
     def bar_base(self, index: int) -> int | None:
         """Where range `index` is mapped now; None: it is not."""

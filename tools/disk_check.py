@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tools.disk_info import finding_facts
-from tools.disk_words import add_json
+from tools.disk_words import add_json, place
 
 if TYPE_CHECKING:
+    from vmkernel.storage.place import Place
     from vmkernel.storage.vmdk.check import Finding
 
 STATUS_WRONG = 1
@@ -18,13 +18,13 @@ STATUS_WRONG = 1
 
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     check = subparsers.add_parser("check", help="what is wrong with a disk and its parents (exit status 1)")
-    check.add_argument("disk", metavar="DISK", type=Path, help="a disk image")
+    check.add_argument("disk", metavar="DISK", type=place, help="a disk image")
     check.add_argument("--deep", action="store_true", help="also inflate every compressed grain")
     add_json(check)
     check.set_defaults(run=check_run)
 
     repair = subparsers.add_parser("repair", help="mend one link; without --yes only say what would be done")
-    repair.add_argument("disk", metavar="DISK", type=Path, help="the link to mend, not its parents")
+    repair.add_argument("disk", metavar="DISK", type=place, help="the link to mend, not its parents")
     repair.add_argument("--yes", action="store_true", help="do it")
     repair.add_argument("--accept-parent", action="store_true", help="the parent is right although its CID is another")
     add_json(repair)
@@ -88,7 +88,7 @@ def say_plan(options: argparse.Namespace) -> int:
     return STATUS_WRONG if any(would) else 0
 
 
-def parent_findings(path: Path) -> list[Finding]:
+def parent_findings(path: Place) -> list[Finding]:
     from vmkernel.storage.repair import check
     from vmkernel.storage.vmdk.check import Fault
 

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from ringfence.errors import BadOption
 from tools.disk_make import KIND_HELP, add_adapter
-from tools.disk_words import STANDARD, add_format, add_json, binary_output, opened, progress, size, warn
+from tools.disk_words import STANDARD, add_format, add_json, binary_output, opened, place, progress, size, warn
 
 if TYPE_CHECKING:
     from vmkernel.storage.chain import Chain
+    from vmkernel.storage.disk import Disk
+    from vmkernel.storage.formats import Target
+    from vmkernel.storage.vmdk.stream_pipe import PipedStream
 
 WORKERS_MAX = 256
 
@@ -33,8 +36,8 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     convert.set_defaults(run=convert_run)
 
     compare = subparsers.add_parser("compare", help="do two disks hold the same? exit status 1: no")
-    compare.add_argument("first", metavar="DISK", type=Path)
-    compare.add_argument("second", metavar="DISK", type=Path)
+    compare.add_argument("first", metavar="DISK", type=place)
+    compare.add_argument("second", metavar="DISK", type=place)
     add_format(compare)
     add_format(compare, "--second-format", "second_format")
     compare.add_argument("--strict", action="store_true", help="different sizes are a difference, also of zeros")
@@ -49,19 +52,45 @@ def workers(text: str) -> int:
 
 
 def convert_run(options: argparse.Namespace) -> int:
-    from vmkernel.storage.convert import from_pipe
-    from vmkernel.storage.formats import Format
+    from vmkernel.storage.convert import beginning, from_pipe
+    from vmkernel.storage.formats import Format, Plain
 
     check(options)
     if options.source != STANDARD:
-        with opened(Path(options.source), options, lock=True) as source:
+        with opened(place(options.source), options, lock=True) as source:
             return convert_from(source, options)
     if os.isatty(0):
         raise BadOption("standard input is a terminal: expected a file or a pipe")
     to_pipe = options.target == STANDARD
-    folder = Path(tempfile.gettempdir()) if to_pipe else Path(options.target).parent
-    with from_pipe(0, Format(options.format), folder, recover=options.recover) as source:
+    host = not to_pipe and isinstance(place(options.target), Path)
+    folder = Path(options.target).parent if host else Path(tempfile.gettempdir())
+    start, form = beginning(0, Format(options.format))
+    if start and form is Format.RAW and wanted(options) is Plain.RAW:
+        return pass_bare(start, options)
+    with from_pipe(0, form, folder, start, recover=options.recover) as source:
         return convert_from(source, options)
+
+
+def wanted(options: argparse.Namespace) -> Target:
+    """What the target is to become."""
+    from vmkernel.storage.formats import Plain, target, target_for
+
+    if options.to:
+        return target(options.to)
+    return Plain.STREAM if options.target == STANDARD else target_for(place(options.target).name)
+
+
+def pass_bare(start: bytes, options: argparse.Namespace) -> int:
+    """Bare sectors from a pipe, which stay so."""
+    from vmkernel.storage.convert import bare_from_pipe, bare_through
+
+    if options.target == STANDARD:
+        binary_output()
+        bare_through(0, start, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    else:
+        bare_from_pipe(0, start, place(options.target))
+    return 0
 
 
 def check(options: argparse.Namespace) -> None:
@@ -75,17 +104,16 @@ def check(options: argparse.Namespace) -> None:
             raise BadOption(f"--to {options.to}: expected {' or '.join(Plain)} to standard output")
 
 
-def convert_from(source: Chain, options: argparse.Namespace) -> int:
+def convert_from(source: Chain | PipedStream, options: argparse.Namespace) -> int:
     from vmkernel.storage.convert import convert
-    from vmkernel.storage.formats import Plain, grain_sectors, target, target_for
+    from vmkernel.storage.formats import Plain, grain_sectors
     from vmkernel.storage.vmdk.descriptor_spec import Adapter
 
     warn(source)
+    kind = wanted(options)
     if options.target == STANDARD:
-        kind = target(options.to) if options.to else Plain.STREAM
         return to_pipe(source, kind is Plain.RAW, options)
-    path = Path(options.target)
-    kind = target(options.to) if options.to else target_for(path.name)
+    path = place(options.target)
     with progress(path.name) as shown:
         convert(
             source, path, kind, Adapter(options.adapter), grain_sectors=grain_sectors(kind, options.grain),
@@ -94,7 +122,7 @@ def convert_from(source: Chain, options: argparse.Namespace) -> int:
     return 0
 
 
-def to_pipe(source: Chain, bare: bool, options: argparse.Namespace) -> int:
+def to_pipe(source: Disk, bare: bool, options: argparse.Namespace) -> int:
     from vmkernel.storage.convert import write_raw
     from vmkernel.storage.vmdk.descriptor_spec import Adapter
     from vmkernel.storage.vmdk.stream_writer import write_stream

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tools.disk_words import add_input, add_json, size_text
+from tools.disk_words import add_input, add_json, place, size_text
 
 if TYPE_CHECKING:
     from vmkernel.storage.family import Member
+    from vmkernel.storage.place import Place
 
 HEADER_FACTS = ("version", "flags", "capacity", "grain_size", "gtes_per_gt", "gd_offset", "rgd_offset", "over_head")
 
@@ -25,7 +25,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     info.set_defaults(run=info_run)
 
     chain = subparsers.add_parser("chain", help="the tree of links that a disk belongs to, with content IDs")
-    chain.add_argument("disk", metavar="DISK", type=Path, help="a disk image")
+    chain.add_argument("disk", metavar="DISK", type=place, help="a disk image")
     add_json(chain)
     chain.set_defaults(run=chain_run)
 
@@ -43,7 +43,7 @@ def info_run(options: argparse.Namespace) -> int:
     return 0
 
 
-def findings(path: Path) -> list[dict[str, Any]]:
+def findings(path: Place) -> list[dict[str, Any]]:
     from vmkernel.storage.errors import Locked
     from vmkernel.storage.repair import check
 
@@ -138,7 +138,7 @@ def member_facts(one: Member) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def member_lines(one: Member, asked: Path, first: str, rest: str, parent: Member | None = None) -> Iterator[str]:
+def member_lines(one: Member, asked: Place, first: str, rest: str, parent: Member | None = None) -> Iterator[str]:
     """A line for each link; the one that was asked for has a star."""
     words = [str(one.path), one.create_type or "no descriptor", f"CID {cid_text(one.cid) or 'none'}"]
     if one.parent_cid is not None:

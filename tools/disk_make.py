@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ringfence.errors import BadOption
-from tools.disk_words import add_format, size
+from tools.disk_words import add_format, place, size
 
 if TYPE_CHECKING:
     from vmkernel.storage.create import Kind
     from vmkernel.storage.formats import Target
+    from vmkernel.storage.place import Place
 
 ADAPTERS = ("ide", "buslogic", "lsilogic", "legacyESX")
 KIND_HELP = (
@@ -22,17 +22,17 @@ KIND_HELP = (
 
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     create = subparsers.add_parser("create", help="make a disk, or a child of one")
-    create.add_argument("disk", metavar="DISK", type=Path, help="the descriptor to make")
+    create.add_argument("disk", metavar="DISK", type=place, help="the descriptor to make")
     create.add_argument("size", metavar="SIZE", nargs="?", type=size, help="such as 10G; a child has its parent's")
     create.add_argument("--kind", metavar="KIND", help=KIND_HELP)
     add_adapter(create)
     create.add_argument("--grain", metavar="SIZE", type=size, help="size of a grain, of the sparse kinds")
-    create.add_argument("--parent", metavar="DISK", type=Path, help="make a child of this disk, which is empty yet")
+    create.add_argument("--parent", metavar="DISK", type=place, help="make a child of this disk, which is empty yet")
     create.add_argument("--redo", action="store_true", help="make an ESX 2 redo log, DISK.REDO, beside DISK")
     create.set_defaults(run=create_run)
 
     resize = subparsers.add_parser("resize", help="make a disk larger, or smaller where it ends in zeros")
-    resize.add_argument("disk", metavar="DISK", type=Path, help="a disk without parent and children")
+    resize.add_argument("disk", metavar="DISK", type=place, help="a disk without parent and children")
     resize.add_argument("size", metavar="SIZE", help="the new size, such as 20G, or +5G for so much more")
     resize.add_argument("--shrink", action="store_true", help="a smaller size is meant; what goes must be zeros")
     add_format(resize)
@@ -81,7 +81,7 @@ def create_over(options: argparse.Namespace) -> int:
     return 0
 
 
-def described(path: Path) -> bool:
+def described(path: Place) -> bool:
     """Is there a descriptor or a sparse header, and not bare sectors as ESX 2 has under the same name?"""
     from vmkernel.storage.formats import holds_vmdk
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
-from tools.disk_words import add_json, progress
+from tools.disk_words import add_json, place, progress
 
 
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -18,8 +17,8 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
         "snapshot", help="freeze a disk and make a child that is written instead",
         description="Make a redo log over a disk, which is not to be written from then on. Prints the child's name.",
     )  # fmt: skip
-    snapshot.add_argument("disk", metavar="DISK", type=Path, help="the disk to be frozen")
-    snapshot.add_argument("child", metavar="CHILD", nargs="?", type=Path, help="the child (default: DISK-NNNNNN.vmdk)")
+    snapshot.add_argument("disk", metavar="DISK", type=place, help="the disk to be frozen")
+    snapshot.add_argument("child", metavar="CHILD", nargs="?", type=place, help="the child (default: DISK-NNNNNN.vmdk)")
     add_json(snapshot)
     snapshot.set_defaults(run=snapshot_run)
 
@@ -27,8 +26,8 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
         "commit", help="put a redo log's contents into its parent",
         description="Fold a link into its parent and remove it. What is interrupted goes on when it is given again.",
     )  # fmt: skip
-    commit.add_argument("disk", metavar="CHILD", type=Path, help="the link that is folded")
-    commit.add_argument("--into", metavar="ANCESTOR", type=Path, help="with all links between: each grain moves once")
+    commit.add_argument("disk", metavar="CHILD", type=place, help="the link that is folded")
+    commit.add_argument("--into", metavar="ANCESTOR", type=place, help="with all links between: each grain moves once")
     commit.add_argument("--force", action="store_true", help="although other children of the parent are lost by it")
     add_json(commit)
     commit.set_defaults(run=commit_run)
@@ -36,15 +35,15 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     revert = subparsers.add_parser(
         "revert", help="give up what a redo log holds", description="Empty a link: it shows its parent again."
     )
-    revert.add_argument("disk", metavar="CHILD", type=Path, help="the link that is emptied")
+    revert.add_argument("disk", metavar="CHILD", type=place, help="the link that is emptied")
     revert.set_defaults(run=revert_run)
 
     rebase = subparsers.add_parser(
         "rebase", help="give a redo log another parent",
         description="Give a link another parent. It shows the same as before: what differs is copied into it first.",
     )  # fmt: skip
-    rebase.add_argument("disk", metavar="CHILD", type=Path, help="the link")
-    rebase.add_argument("--parent", metavar="DISK", type=Path, required=True, help="its new parent")
+    rebase.add_argument("disk", metavar="CHILD", type=place, help="the link")
+    rebase.add_argument("--parent", metavar="DISK", type=place, required=True, help="its new parent")
     rebase.add_argument("--unsafe", action="store_true", help="change the descriptor only, whatever it shows then")
     rebase.set_defaults(run=rebase_run)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ringfence.errors import BadOption
 
 if TYPE_CHECKING:
     from vmkernel.storage.chain import Chain
+    from vmkernel.storage.place import Place
 
 
 def add_snapshot(verb: argparse.ArgumentParser) -> None:
@@ -29,7 +28,7 @@ def open_source(options: argparse.Namespace, *, writable: bool) -> Chain:
     return open_image(path, Format(options.format), writable=writable)
 
 
-def snapshot_link(disk: Path, name: str) -> Path:
+def snapshot_link(disk: Place, name: str) -> Place:
     """The link of this disk that was frozen then, by the .vmsd file beside it. Raises BadOption."""
     from vmkernel.storage.chain import open_disk
     from vmx.vmsd import SnapshotTree
@@ -37,10 +36,10 @@ def snapshot_link(disk: Path, name: str) -> Path:
     with open_disk(disk, lock=False) as chain:
         links = {link.path.resolve() for link in chain.links}
     known: list[str] = []
-    found: list[Path] = []
-    for vmsd in sorted(disk.parent.glob("*.vmsd")):
+    found: list[Place] = []
+    for vmsd in sorted(path for path in disk.parent.iterdir() if path.suffix == ".vmsd"):
         for snapshot in SnapshotTree.read(vmsd).snapshots:
-            frozen = [Path(os.path.join(vmsd.parent, entry.file)).resolve() for entry in snapshot.disks]
+            frozen = [(vmsd.parent / entry.file).resolve() for entry in snapshot.disks]
             ours = [path for path in frozen if path in links]
             known += [snapshot.name] * bool(ours)
             if name in {snapshot.name, str(snapshot.uid)}:

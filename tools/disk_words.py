@@ -15,6 +15,8 @@ from ringfence.errors import BadOption
 
 if TYPE_CHECKING:
     from vmkernel.storage.chain import Chain
+    from vmkernel.storage.place import Place
+    from vmkernel.storage.vmdk.stream_pipe import PipedStream
 
 UNITS = {"": 1, "b": 1, "s": 512, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 SIZE = re.compile(r"(?P<number>\d{1,18}(?:\.\d{1,9})?|0[xX][0-9a-fA-F]{1,16}) ?(?P<unit>[bsBSkmgtpKMGTP]?)(?:i?[bB])?")
@@ -44,9 +46,18 @@ def size_text(count: int) -> str:
     return f"{count} bytes" if unit == "bytes" else f"{value:.4g} {unit}"
 
 
+def place(text: str) -> Place:
+    """A file of the host, of a datastore or of a volume."""
+    if not text.startswith("[") and ":/" not in text:
+        return Path(text)
+    from vmkernel.storage.datastores import resolve
+
+    return resolve(text)
+
+
 def add_input(verb: argparse.ArgumentParser, name: str = "disk", metavar: str = "DISK") -> None:
     """A disk that is read, and what it is to be taken for."""
-    verb.add_argument(name, metavar=metavar, type=Path, help="a disk image")
+    verb.add_argument(name, metavar=metavar, type=place, help="a disk image")
     add_format(verb)
 
 
@@ -60,7 +71,7 @@ def add_json(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--json", action="store_true", help="as JSON")
 
 
-def opened(path: Path, options: argparse.Namespace, *, form: str = "", lock: bool = False) -> Chain:
+def opened(path: Place, options: argparse.Namespace, *, form: str = "", lock: bool = False) -> Chain:
     """For reading. Without `lock` also what a running machine has: then it is as of no one moment."""
     from vmkernel.storage.formats import Format, open_image
 
@@ -70,7 +81,7 @@ def opened(path: Path, options: argparse.Namespace, *, form: str = "", lock: boo
     )  # fmt: skip
 
 
-def warn(chain: Chain) -> None:
+def warn(chain: Chain | PipedStream) -> None:
     """What a relaxed or recovering opening passed over."""
     for text in chain.warnings:
         sys.stderr.write(f"ringfence: warning: {text}\n")

@@ -10,16 +10,13 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from ringfence.errors import BadOption, RingfenceError
-from tools.disk import add_disk_verb
-from tools.host import add_host_verb
-from tools.process import complain, die_of, flush_output, open_standard_streams
-from tools.vm import add_vm_verb
+from tools.process import close_volumes, complain, die_of, flush_output, open_standard_streams
 from vmx.ending import EndedBySignal, ending_signals
 
+Verbs: TypeAlias = "argparse._SubParsersAction[Any]"
 STATUS_BAD_INPUT = 2
 STATUS_INTERRUPTED = 130
 STATUS_UNREAD = 1
@@ -30,7 +27,8 @@ EXIT_STATUSES = (
 
 VMX_SUFFIX = ".vmx"
 BESIDE_VMX = frozenset({
-    "target", "action", "detached", "in_background", "no_reboot", "no_questions", "timeout", "stats", "screen",
+    "target", "action", "detached", "in_background", "no_reboot", "no_questions", "redo_logs", "timeout", "stats",
+    "screen",
 })  # fmt: skip
 SERIAL_WORDS = "stdio, file:PATH, pty, unix:PATH, unix-client:PATH, tcp:HOST:PORT, tcp-client:HOST:PORT, none"
 
@@ -82,28 +80,76 @@ def glue(arguments: Sequence[str]) -> list[str]:
     return glued
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """For these arguments: where they begin with a verb, that verb alone is made and its module imported."""
     top = OneLineParser(prog="ringfence", description="Run 32-bit guests on a monitor of their own.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    wanted = arguments[0] if arguments and arguments[0] in VERBS else None
+    for name, add in VERBS.items():
+        if wanted in (None, name):
+            add(verbs, arguments[1:])
+    return top
+
+
+def add_run(verbs: Verbs, words: Sequence[str]) -> None:
     what = "run a guest's name, a multiboot or plain 32-bit ELF, or firmware"
     run = verbs.add_parser("run", help=what, epilog=EXIT_STATUSES)
     add_machine_options(run)
     run.add_argument("--detached", action="store_true", help="with a .vmx file: run in the background")
     run.add_argument("--in-background", action="store_true", help=argparse.SUPPRESS)  # what that starts
     run.set_defaults(action=run_verb)
+
+
+def add_debug(verbs: Verbs, words: Sequence[str]) -> None:
     debug = verbs.add_parser("debug", help="run a program under a GDB remote stub", epilog=EXIT_STATUSES)
     add_machine_options(debug)
     debug.add_argument("--gdb", default="tcp:1234", metavar="WHERE", help="tcp:PORT or unix:PATH (default %(default)s)")
     debug.add_argument("--wait", action="store_true", help="run nothing before the first gdb is there")
     debug.set_defaults(action=debug_verb)
-    add_vm_verb(verbs)
+
+
+def add_guests(verbs: Verbs, words: Sequence[str]) -> None:
     guests = verbs.add_parser("guests", help="list the guest programs, and build them")
     guests.add_argument("--json", action="store_true", help="as JSON, with --build also the paths")
     guests.add_argument("--build", action="store_true", help="build every guest into the cache")
     guests.set_defaults(action=guests_verb)
+
+
+def add_vm(verbs: Verbs, words: Sequence[str]) -> None:
+    from tools.vm import add_vm_verb
+
+    add_vm_verb(verbs)
+
+
+def add_host(verbs: Verbs, words: Sequence[str]) -> None:
+    from tools.host import add_host_verb
+
     add_host_verb(verbs)
-    add_disk_verb(verbs)
-    return top
+
+
+def add_disk(verbs: Verbs, words: Sequence[str]) -> None:
+    from tools.disk import add_disk_verb
+
+    add_disk_verb(verbs, words)
+
+
+def add_vmfs(verbs: Verbs, words: Sequence[str]) -> None:
+    from tools.vmfs import add_vmfs_verb
+
+    add_vmfs_verb(verbs, words)
+
+
+def add_datastore(verbs: Verbs, words: Sequence[str]) -> None:
+    from tools.datastore import add_datastore_verb
+
+    add_datastore_verb(verbs)
+
+
+# In the order of --help. Each adds its parser, given the words behind the verb.
+VERBS: dict[str, Callable[[Verbs, Sequence[str]], None]] = {
+    "run": add_run, "debug": add_debug, "vm": add_vm, "guests": add_guests, "host": add_host, "disk": add_disk,
+    "vmfs": add_vmfs, "datastore": add_datastore,
+}  # fmt: skip
 
 
 def add_machine_options(verb: argparse.ArgumentParser) -> None:
@@ -123,6 +169,8 @@ def add_machine_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--scsi", action="append", default=[], metavar="FILE", help="SCSI disk, likewise; up to 15")
     verb.add_argument("--scsi-adapter", default="lsilogic", metavar="KIND", help="lsilogic (default) or buslogic")
     verb.add_argument("--no-questions", action="store_true", help="do not wait for room: a full host fails the write")
+    redo = "at power-off, what undoable disks have in their redo logs: keep, commit, discard, or as the .vmx file says"
+    verb.add_argument("--redo-logs", choices=("keep", "commit", "discard"), default="", metavar="WORD", help=redo)
     verb.add_argument("--cdrom", metavar="FILE", help="disc in the CD-ROM drive, an ISO image")
     verb.add_argument("--no-reboot", action="store_true", help="end the run when the guest resets the machine")
     verb.add_argument("--vnc", metavar="WHERE", help="remote screen on PORT of this host, HOST:PORT or unix:PATH")
@@ -133,40 +181,50 @@ def add_machine_options(verb: argparse.ArgumentParser) -> None:
 
 
 def run_verb(options: argparse.Namespace) -> int:
-    from tools.targets import resolve
+    from tools.targets import disk_of, own_copy, resolve
     from vmx.command import check_timeout, run_command, say
 
     if (options.target or "").endswith(VMX_SUFFIX):
+        from vmkernel.storage.datastores import resolve as resolve_place
         from vmx.vm_process import run_vmx
 
         refuse_beside_vmx(options)
         check_timeout(options.timeout)
         if options.detached:
             return run_detached(options)
-        return run_vmx(Path(options.target), options, say)
+        return run_vmx(resolve_place(options.target), options, say)
     if options.detached or options.in_background:
         raise BadOption("--detached: expected with a .vmx file only")
+    if (image := disk_of(options.target)) is not None:
+        with own_copy(image) as disk:
+            options.scsi.insert(0, str(disk))
+            options.append = ""  # there is no loader that could hand it over
+            return run_command(options, None)
     return run_command(options, resolve(options.target))
 
 
 def run_detached(options: argparse.Namespace) -> int:
     """Start the machine's process, and leave it to itself once it runs."""
+    from vmkernel.storage.datastores import resolve
     from vmx.detached import ringfence_command, start_detached
     from vmx.registry import Registry
 
     if options.stats:
         raise BadOption("--stats: expected without --detached: there is no terminal in the background")
     words = [*["--no-reboot"] * options.no_reboot, *["--no-questions"] * options.no_questions]
+    if options.redo_logs:
+        words.append(f"--redo-logs={options.redo_logs}")
     if options.timeout is not None:
         words.append(f"--timeout={options.timeout}")
-    vmx = Path(options.target)
+    vmx = resolve(options.target)
     start_detached(ringfence_command(vmx, *words), vmx, Registry.of_user())
     return 0
 
 
 def refuse_beside_vmx(options: argparse.Namespace) -> None:
     """What the file itself says is not for the command line too. Raises BadOption."""
-    usual = parser().parse_args(["run", options.target])
+    words = ["run", options.target]
+    usual = parser(words).parse_args(words)
     for name in vars(options):
         if name not in BESIDE_VMX and getattr(options, name) != getattr(usual, name):
             raise BadOption(f"--{name.replace('_', '-')}: expected in {options.target}, not beside it")
@@ -189,7 +247,7 @@ def guests_verb(options: argparse.Namespace) -> int:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options. Raises BadOption, and SystemExit after --help."""
     try:
-        return parser().parse_args(glue(arguments))
+        return parser(arguments).parse_args(glue(arguments))
     except SystemExit:
         sys.stdout.flush()
         raise
@@ -223,7 +281,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     open_standard_streams()
     try:
         with ending_signals():
-            return act(sys.argv[1:] if arguments is None else arguments)
+            try:
+                return act(sys.argv[1:] if arguments is None else arguments)
+            finally:
+                close_volumes()
     except KeyboardInterrupt:
         return STATUS_INTERRUPTED
     except EndedBySignal as ended:

@@ -1,12 +1,19 @@
-"""What `ringfence run TARGET` means: a guest's name, built on demand, or the path of a program."""
+"""What `ringfence run TARGET` means: a guest's name, built on demand, or the path of a program.
+
+A guest that is the image of a disk is put on a SCSI disk of its own, from which firmware boots it.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from guests import builder
-from ringfence.errors import BadInput
+from ringfence.errors import BadInput, HostRefused
 
 
 def resolve(target: str | None) -> Path | None:
@@ -23,6 +30,23 @@ def resolve(target: str | None) -> Path | None:
     if not target or not exists(path):
         raise BadInput(target or "TARGET", "no such file or guest", f"a path, or one of {', '.join(names)}", "neither")
     return path
+
+
+def disk_of(target: str | None) -> Path | None:
+    """The image of a guest that firmware boots from a disk; None for any other target. Raises what the builder does."""
+    boots = {guest.name for guest in builder.list_guests() if guest.boots}
+    return builder.build(target) if target in boots else None
+
+
+@contextmanager
+def own_copy(image: Path) -> Iterator[Path]:
+    """A disk to be written to, gone afterwards. Raises HostRefused."""
+    with ExitStack() as held:
+        try:
+            copied = shutil.copy(image, held.enter_context(tempfile.TemporaryDirectory(prefix="ringfence-")))
+        except OSError as error:
+            raise HostRefused(f"{image}: cannot copy the guest's disk: {error.strerror or error}") from error
+        yield Path(copied)
 
 
 def exists(path: Path) -> bool:

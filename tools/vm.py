@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ringfence.errors import BadOption, HostRefused
+from ringfence.errors import BadOption, HostRefused, RingfenceError
 from tools import vm_snapshot
 
 if TYPE_CHECKING:
+    from vmkernel.storage.place import Place
     from vmx.registry import Entry, Registry
 
 DESCRIPTION = "Control a machine that is described by a .vmx file."
@@ -30,14 +32,16 @@ verbs:
   snapshot list
   snapshot revert|delete SNAPSHOT [--children]
   snapshot delete-all, consolidate
-                         SNAPSHOT is a number or a name; a machine that runs can take and list
+                         SNAPSHOT is a number or a name
+  snapshot commit|discard [DISK]
+                         what an undoable or append disk has in its redo log; the machine is off
   answer WORD            to the question that status shows, such as retry or abort
   console                attach the terminal to the serial port, or say where the VNC server is
 
 `ringfence vm list` shows all machines. A NAME is a displayName.
 """
 LIST = "list"
-OFF_S = 30.0
+OFF_S, LOOK_S = 30.0, 0.5
 # How many arguments follow a verb, and their name in messages.
 OPERANDS: dict[str, tuple[int, int, str]] = {
     "connect": (1, 2, "DEVICE [FILE]"),
@@ -46,7 +50,7 @@ OPERANDS: dict[str, tuple[int, int, str]] = {
     "screenshot": (1, 1, "FILE"),
     "send-keys": (1, 1, "TEXT"),
     "answer": (1, 1, "WORD"),
-    "snapshot": (1, 2, "take, list, revert, delete, delete-all or consolidate"),
+    "snapshot": (1, 2, "take, list, revert, delete, delete-all, consolidate, commit or discard"),
 }
 VERBS = (
     "start", "stop", "reset", "suspend", "resume", "status", "connect", "disconnect", "eject", "screenshot",
@@ -71,7 +75,7 @@ def add_vm_verb(verbs: argparse._SubParsersAction[Any]) -> None:
 
 
 def vm_verb(options: argparse.Namespace) -> int:
-    from vmx.registry import Registry
+    from vmx.registry import Entry, Registry
 
     check(options)
     registry = Registry.of_user()
@@ -84,7 +88,7 @@ def vm_verb(options: argparse.Namespace) -> int:
     found = registry.find(options.machine)
     if options.order == "snapshot":
         result = vm_snapshot.snapshot(found, options)
-    elif isinstance(found, Path):
+    elif not isinstance(found, Entry):
         result = off_order(found, options.order, registry)
     else:
         result = on_order(found, options)
@@ -120,7 +124,7 @@ def check(options: argparse.Namespace) -> None:
         raise BadOption("--force: expected with eject only")
 
 
-def off_order(vmx: Path, order: str, registry: Registry) -> Any:
+def off_order(vmx: Place, order: str, registry: Registry) -> Any:
     """For a machine that is not running: it has no process that could be asked."""
     from dataclasses import asdict
 
@@ -142,6 +146,7 @@ def off_order(vmx: Path, order: str, registry: Registry) -> Any:
 
 def on_order(entry: Entry, options: argparse.Namespace) -> Any:
     """Ask the machine's process."""
+    from vmkernel.storage.datastores import resolve
     from vmx.control_client import ACTION_TIMEOUT_S, QUICK_TIMEOUT_S, ask
 
     order, operands = options.order, options.operands
@@ -155,7 +160,7 @@ def on_order(entry: Entry, options: argparse.Namespace) -> Any:
     elif operands:
         arguments["device"] = operands[0]
         if len(operands) > 1:
-            arguments["path"] = str(Path(operands[1]).absolute())
+            arguments["path"] = str(resolve(operands[1]).absolute())
     if order == "eject":
         arguments["force"] = options.force
     timeout_s = QUICK_TIMEOUT_S if order in {"status", "console"} else ACTION_TIMEOUT_S
@@ -164,10 +169,26 @@ def on_order(entry: Entry, options: argparse.Namespace) -> Any:
 
 def wait_until_off(entry: Entry, registry: Registry) -> None:
     """So that whoever comes next finds the machine switched off. Raises HostRefused."""
+    from vmkernel.storage.datastores import resolve
     from vmx.machine_lock import wait_released
 
-    if entry.vmx and not wait_released(Path(entry.vmx), registry.directory, entry.pid, OFF_S):
-        raise HostRefused(f"{entry.vmx}: process {entry.pid} has not ended after {OFF_S:g} s")
+    if not entry.vmx:
+        return
+    for _ in range(int(OFF_S / LOOK_S)):
+        if wait_released(resolve(entry.vmx), registry.directory, entry.pid, LOOK_S):
+            return
+        if question := question_of(entry):
+            raise HostRefused(f"{entry.vmx}: the machine is off when this is answered: {question}")
+    raise HostRefused(f"{entry.vmx}: process {entry.pid} has not ended after {OFF_S:g} s")
+
+
+def question_of(entry: Entry) -> str:
+    """What the machine asks; empty for nothing, and for one that is just ending."""
+    from vmx.control_client import QUICK_TIMEOUT_S, ask
+
+    with suppress(RingfenceError):
+        return str(ask(Path(entry.socket), "status", QUICK_TIMEOUT_S).get("question", ""))
+    return ""
 
 
 def show_console(info: dict[str, Any]) -> None:

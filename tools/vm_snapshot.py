@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any
 from ringfence.errors import BadOption
 
 if TYPE_CHECKING:
+    from vmkernel.storage.place import Place
     from vmx.registry import Entry
 
 TAKE, LIST, REVERT, DELETE, DELETE_ALL, CONSOLIDATE = "take", "list", "revert", "delete", "delete-all", "consolidate"
-# What follows an action: how many words, and their name in messages.
-ACTIONS: dict[str, tuple[int, str]] = {
-    TAKE: (1, "NAME"), LIST: (0, "nothing"), REVERT: (1, "SNAPSHOT"), DELETE: (1, "SNAPSHOT"),
-    DELETE_ALL: (0, "nothing"), CONSOLIDATE: (0, "nothing"),
+COMMIT, DISCARD = "commit", "discard"
+REDO_LOGS = frozenset({COMMIT, DISCARD})
+# What follows an action: the least and the most words, and their name in messages.
+ACTIONS: dict[str, tuple[int, int, str]] = {
+    TAKE: (1, 1, "NAME"), LIST: (0, 0, "nothing"), REVERT: (1, 1, "SNAPSHOT"), DELETE: (1, 1, "SNAPSHOT"),
+    DELETE_ALL: (0, 0, "nothing"), CONSOLIDATE: (0, 0, "nothing"), COMMIT: (0, 1, "a disk"), DISCARD: (0, 1, "a disk"),
 }  # fmt: skip
+FOLDING_TIMEOUT_S = 86_400.0  # for a machine that copies what its snapshots have
 WHERE_ALLOWED = {"description": TAKE, "memory": TAKE, "children": DELETE}
 US_PER_S = 1_000_000
 
@@ -40,28 +44,36 @@ def check(options: argparse.Namespace) -> None:
     if options.order == "snapshot":
         if action not in ACTIONS:
             raise BadOption(f"vm snapshot: expected one of {', '.join(ACTIONS)}, found {action or 'nothing'}")
-        count, name = ACTIONS[action]
-        if len(words) - 1 != count:
+        low, high, name = ACTIONS[action]
+        if not low <= len(words) - 1 <= high:
             found = " ".join(words[1:]) or "nothing"
             raise BadOption(f"vm snapshot {action}: expected {name} after it, found {found}")
 
 
-def snapshot(found: Entry | Path, options: argparse.Namespace) -> Any:
+def snapshot(found: Entry | Place, options: argparse.Namespace) -> Any:
     """Do it; the answer, as JSON has it. Raises a RingfenceError."""
+    from vmx.registry import Entry
+
     action, *rest = options.operands
-    if isinstance(found, Path):
+    if not isinstance(found, Entry):
         return off(found, action, rest, options)
     from vmx.control_client import ask
 
     arguments: dict[str, object] = {"action": action}
     if action == TAKE:
         arguments |= {"name": rest[0], "description": options.description or "", "memory": options.memory}
-    return ask(Path(found.socket), "snapshot", **arguments)
+    elif action in {REVERT, DELETE}:
+        arguments["snapshot"] = rest[0]
+    if action == DELETE:
+        arguments["children"] = options.children
+    if action in REDO_LOGS:
+        raise BadOption(f"vm snapshot {action}: expected a machine that is off: {found.name} runs")
+    return ask(Path(found.socket), "snapshot", FOLDING_TIMEOUT_S, **arguments)
 
 
-def off(vmx: Path, action: str, rest: list[str], options: argparse.Namespace) -> Any:
+def off(vmx: Place, action: str, rest: list[str], options: argparse.Namespace) -> Any:
     """For a machine that does not run."""
-    from vmx import snapshots
+    from vmx import snapshot_modes, snapshots
     from vmx.control import plain
 
     if action == LIST:
@@ -79,6 +91,8 @@ def off(vmx: Path, action: str, rest: list[str], options: argparse.Namespace) ->
             snapshots.delete(files, snapshots.find_snapshot(vmx, rest[0]), with_children=options.children)
         elif action == DELETE_ALL:
             snapshots.delete_all(files)
+        elif action in REDO_LOGS:
+            return {"notes": snapshot_modes.decide(files, action, *rest)}
         else:
             snapshots.consolidate(files)
     return None
@@ -113,7 +127,13 @@ def text(action: str, result: Any) -> str:
     if action == TAKE:
         stood = f", the machine stood still for {result['stun_ms']:.1f} ms" if "stun_ms" in result else ""
         return f"snapshot {result['uid']}{stood}"
-    return "\n".join(f"note: {note}" for note in (result or {}).get("notes", ()))
+    lines = [f"note: {note}" for note in (result or {}).get("notes", ())]
+    if action == REVERT and (state := (result or {}).get("power_state")):
+        lines.append("the machine runs from the snapshot" if state == "poweredOn" else "the machine is off")
+    if (result or {}).get("stuns_ms"):
+        times = ", ".join(f"{stun:.1f}" for stun in result["stuns_ms"])
+        lines.append(f"the machine stood still for {times} ms")
+    return "\n".join(lines)
 
 
 def tree_text(rows: list[dict[str, Any]]) -> str:

@@ -1,6 +1,6 @@
-"""`vmkfstools`: ESX Server 3's command for virtual disks, on directories of the host.
+"""`vmkfstools`: ESX Server 3's command for virtual disks and VMFS volumes.
 
-Not modelled: what concerns VMFS volumes and devices (-C, -Z, -P, -L, -B, -s), and vml names of devices.
+Not modelled: what concerns devices (-L, -B, -s), and vml names of devices.
 Source: ESX Server 3 configuration guide, "Using vmkfstools".
 """
 
@@ -16,20 +16,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ringfence.errors import BadOption, HostRefused, RingfenceError
-from tools.disk_words import size
-from tools.process import die_of, flush_output, open_standard_streams
+from tools import vmkfstools_volume as volumes
+from tools.disk_words import place, size
+from tools.process import close_volumes, die_of, flush_output, open_standard_streams
 from vmx.ending import EndedBySignal, ending_signals
 
 if TYPE_CHECKING:
     from vmkernel.storage.formats import Target
+    from vmkernel.storage.place import Place
+    from vmkernel.storage.vmfs_place import VolumePlace
 
 STATUS_BAD_INPUT, STATUS_INTERRUPTED, STATUS_UNREAD = 2, 130, 1
-DESCRIPTION = "Make, copy, rename, enlarge and delete virtual disks. The target is a descriptor."
+DESCRIPTION = (
+    "Make, copy, rename, enlarge and delete virtual disks, whose descriptor is the target; make and show VMFS volumes."
+)
 EPILOG = """\
 Without -i, -E and -q one option says what is done to TARGET:
   vmkfstools -c 10g -d thin -a lsilogic vm.vmdk        vmkfstools -X 20g vm.vmdk
   vmkfstools -i vm.vmdk copy.vmdk -d 2gbsparse         vmkfstools -E old.vmdk new.vmdk
   vmkfstools -i vm.vmdk mapping.vmdk -d rdm:/dev/sdb
+  vmkfstools -C vmfs3 -b 1m -S store lun.img           vmkfstools -P -h lun.img
 
 exit status: 0; 2 bad input, options or host; 130 Ctrl-C
 """
@@ -72,11 +78,12 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("-q", "--queryrdm", dest="query", action="store_true", help="is it a raw device mapping?")
     what.add_argument("-r", "--createrdm", dest="rdm", metavar="DEVICE", help="make a raw device mapping")
     what.add_argument("-z", "--createrdmpassthru", dest="rdmp", metavar="DEVICE", help="likewise, passing commands on")
-    what.add_argument("-h", "-H", "--help", action="help", help="show this and exit")
+    what.add_argument("-H", "--help", action="help", help="show this and exit; -h alone too")
+    volumes.add_options(top, what, size)
     top.add_argument("-d", "--diskformat", dest="form", metavar="FORMAT", help=f"{', '.join(CLONE_FORMATS)}")
     top.add_argument("-a", "--adaptertype", dest="adapter", choices=ADAPTERS, default="lsilogic", help="the controller")
     top.add_argument("-v", "--verbose", dest="verbosity", metavar="N", type=int, default=0, help="accepted")
-    top.add_argument("target", metavar="TARGET", type=Path, help="a descriptor")
+    top.add_argument("target", metavar="TARGET", help="a descriptor; of -C, -Z and -P a volume")
     return top
 
 
@@ -101,6 +108,16 @@ def act(options: argparse.Namespace) -> None:
     """The one thing that was asked for."""
     if options.form is not None and options.create is None and options.clone is None:
         raise BadOption("-d: expected with -c or -i only")
+    volumes.judge(options)
+    on_volumes: tuple[tuple[bool, Callable[[argparse.Namespace], None]], ...] = (
+        (options.make is not None, volumes.make), (options.span is not None, volumes.span),
+        (options.query_volume, volumes.query),
+    )  # fmt: skip
+    for asked, order in on_volumes:
+        if asked:
+            order(options)
+            return
+    options.target = target_place(options.target)
     orders: tuple[tuple[bool, Callable[[argparse.Namespace], None]], ...] = (
         (options.create is not None, create), (options.clone is not None, clone), (options.rename is not None, rename),
         (options.delete, delete), (options.extend is not None, extend), (options.inflate, inflate),
@@ -110,6 +127,14 @@ def act(options: argparse.Namespace) -> None:
     for asked, order in orders:
         if asked:
             order(options)
+
+
+def target_place(text: str) -> Place:
+    """Raises BadOption."""
+    try:
+        return place(text)
+    except argparse.ArgumentTypeError as error:
+        raise BadOption(str(error)) from error
 
 
 def kind_of(form: str, known: tuple[str, ...]) -> Target:
@@ -144,7 +169,7 @@ def clone(options: argparse.Namespace) -> None:
         raise BadOption(f"-d {options.form}: expected a device with {' and '.join(DEVICE_FORMATS)} only")
     kind = None if device else kind_of(form, CLONE_FORMATS)
     percent, adapter = Percent("Clone"), Adapter(options.adapter)
-    with open_disk(Path(options.clone)) as source:
+    with open_disk(place(options.clone)) as source:
         print(f"Destination disk format: {FORMAT_NAMES[form]}")
         print(f"Cloning disk '{options.clone}'...", flush=True)
         if kind is not None:
@@ -159,7 +184,7 @@ def clone(options: argparse.Namespace) -> None:
 def rename(options: argparse.Namespace) -> None:
     from vmkernel.storage.renaming import rename_disk
 
-    rename_disk(Path(options.rename), options.target)
+    rename_disk(place(options.rename), options.target)
 
 
 def delete(options: argparse.Namespace) -> None:
@@ -217,7 +242,7 @@ def dump(options: argparse.Namespace) -> None:
         paths += [path for path in link.files if path != options.target.resolve()]
         mode = LOCK_MODES.get(use(options.target), 0)
     for path in paths:
-        for line in dump_lines(path, mode):
+        for line in dump_lines(path, mode) if isinstance(path, Path) else lines_on_volume(path):
             print(line)
 
 
@@ -236,6 +261,13 @@ def dump_lines(path: Path, lock_mode: int) -> list[str]:
         f"len {status.st_size}, nb {blocks} tbz 0, bs {status.st_blksize}",
         f"<END {path.name}>",
     ]
+
+
+def lines_on_volume(path: VolumePlace) -> list[str]:
+    """The same of a file that has these fields."""
+    from tools.vmfs_look import lock_lines
+
+    return [f"<START {path.name}>", *lock_lines(path.descriptor()), f"<END {path.name}>"]
 
 
 def query(options: argparse.Namespace) -> None:
@@ -267,7 +299,7 @@ def complain(text: str) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Whatever cannot be done is one line on stderr."""
     try:
-        act(parser().parse_args(arguments))
+        act(parser().parse_args(["--help"] if list(arguments) == ["-h"] else arguments))
         sys.stdout.flush()
         return 0
     except RingfenceError as error:
@@ -288,7 +320,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     open_standard_streams()
     try:
         with ending_signals():
-            return run(sys.argv[1:] if arguments is None else arguments)
+            try:
+                return run(sys.argv[1:] if arguments is None else arguments)
+            finally:
+                close_volumes()
     except KeyboardInterrupt:
         return STATUS_INTERRUPTED
     except EndedBySignal as ended:

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import itertools
 import mmap
 import os
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
@@ -36,6 +36,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 PAGE_SIZE = 4096
 PPN_LIMIT = 1 << 28  # 40 address bits: what PSE-36 and a PAE processor of this kind could ever name
 PMAP_STATE = 0xFF
+PMAP_PRIVATE = lib.PMAP_PRIVATE
 
 
 class SlotKind(IntEnum):
@@ -46,6 +47,9 @@ class SlotKind(IntEnum):
     ROM = lib.SLOT_ROM
     MMIO = lib.SLOT_MMIO
     FRAMEBUFFER = lib.SLOT_FRAMEBUFFER
+
+
+ROM, FRAMEBUFFER = SlotKind.ROM, SlotKind.FRAMEBUFFER  # an enumeration's attributes are slow, and each transfer looks
 
 
 class PmapState(IntEnum):
@@ -122,6 +126,16 @@ class Run(NamedTuple):
     length: int
 
 
+class Extent(NamedTuple):
+    """A region that holds bytes: its addresses, and how far below them its bytes lie in their file."""
+
+    table: list[Region]  # of which it is a row
+    start: int
+    end: int
+    shift: int
+    region: Region
+
+
 class Mapping:
     """One memfd, mapped shared."""
 
@@ -186,9 +200,10 @@ class GuestMemory:
         self._dirty_offset = layout.dirty
         self._views = (memoryview(self.ram.bytes), memoryview(self.dev.bytes))
         self._regions: list[Region] = []
+        self._recent = Extent(self._regions, 0, 0, 0, Region(0, 0, SlotKind.NONE))  # where the latest transfer was
         self._dev_next = 0
         self._pins: dict[int, tuple[int, int]] = {}
-        self._lock = threading.Lock()
+        self._pin_keys = itertools.count()
 
     def _array(self, dtype: type[Scalar], offset: int, count: int) -> npt.NDArray[Scalar]:
         return np.frombuffer(self.pages.bytes, dtype=dtype, count=count, offset=offset)
@@ -296,36 +311,27 @@ class GuestMemory:
             self._bytes_of(run)[:] = source[run.gpa - gpa : run.gpa - gpa + run.length]
             self._written(run)
 
-    @contextmanager
-    def dma(self, gpa: int, length: int, write: bool) -> Iterator[list[memoryview]]:
+    def dma(self, gpa: int, length: int, write: bool) -> Dma:
         """Memory itself, in order, for preadv, pwritev and sockets; pinned until the block is left.
 
         `write` means that the device stores into memory: the pages' stamps move on leaving, however it is left. What is
         stored to ROM is lost. The views end with the block. Raises NoMemoryThere before anything is transferred.
         """
-        runs = self._resolve(gpa, length, write)
-        pin = self._pin(gpa, length)
-        views = [
-            memoryview(bytearray(run.length)) if write and run.region.kind == SlotKind.ROM else self._bytes_of(run)
-            for run in runs
-        ]
-        try:
-            yield list(views)
-        finally:
-            for view in views:
-                view.release()
-            if write:
-                for run in runs:
-                    self._written(run)
-            self._unpin(pin)
+        return Dma(self, gpa, length, write)
 
     def is_pinned(self, ppn: int) -> bool:
         """Is a transfer under way in this page? The VMkernel must not take it meanwhile."""
-        with self._lock:
-            return any(first <= ppn < end for first, end in self._pins.values())
+        at, end = ppn * PAGE_SIZE, (ppn + 1) * PAGE_SIZE
+        return any(gpa < end and gpa + length > at for gpa, length in list(self._pins.values()))
 
     def _resolve(self, gpa: int, length: int, write: bool) -> list[Run]:
         """The runs of gpa..gpa + length - 1, contiguous in their file; their pages are there."""
+        table, start, stop, shift, region = self._recent
+        if start <= gpa and gpa + length <= stop and length > 0 and table is self._regions:
+            run = Run(region, gpa, gpa - shift, length)
+            if not region.in_dev:
+                self._bring_back(run, write)
+            return [run]
         if gpa < 0 or length < 0:
             raise NoMemoryThere(gpa, length)
         runs: list[Run] = []
@@ -340,6 +346,7 @@ class GuestMemory:
                 break
             offset = at - region.first_ppn * PAGE_SIZE + region.file_page * PAGE_SIZE
             runs.append(Run(region, at, offset, stop - at))
+            self._recent = extent_of(self._regions, region)
             at = stop
         if at < end:
             raise NoMemoryThere(at, end - at)
@@ -350,7 +357,7 @@ class GuestMemory:
 
     def _bring_back(self, run: Run, write: bool) -> None:
         first, end = run.gpa // PAGE_SIZE, (run.gpa + run.length - 1) // PAGE_SIZE + 1
-        if end - first == 1 and int(self.pmap[first]) & PMAP_STATE <= PmapState.PRIVATE:
+        if end - first == 1 and self.pmap.item(first) & PMAP_STATE <= PMAP_PRIVATE:
             return  # as most are: an operation on a whole array costs ten times as much
         states = self.pmap[first:end] & np.uint64(PMAP_STATE)
         for ppn in (np.flatnonzero(states > PmapState.PRIVATE) + first).tolist():
@@ -363,7 +370,7 @@ class GuestMemory:
 
     def _written(self, run: Run) -> None:
         self._bump(run.gpa // PAGE_SIZE, (run.gpa + run.length - 1) // PAGE_SIZE + 1)
-        if run.region.kind == SlotKind.FRAMEBUFFER:
+        if run.region.kind == FRAMEBUFFER:
             self.dirty[run.offset // PAGE_SIZE : (run.offset + run.length - 1) // PAGE_SIZE + 1] = 1
 
     def _bump(self, first_ppn: int, end_ppn: int) -> None:
@@ -371,14 +378,45 @@ class GuestMemory:
         lib.machine_bump(self._machine, first_ppn, max(end_ppn - first_ppn, 0))
 
     def _pin(self, gpa: int, length: int) -> int:
-        with self._lock:
-            key = max(self._pins, default=0) + 1
-            self._pins[key] = (gpa // PAGE_SIZE, (gpa + length + PAGE_SIZE - 1) // PAGE_SIZE)
-            return key
+        key = next(self._pin_keys)
+        self._pins[key] = (gpa, length)
+        return key
 
     def _unpin(self, key: int) -> None:
-        with self._lock:
-            del self._pins[key]
+        del self._pins[key]
+
+
+class Dma:
+    """One transfer, as `GuestMemory.dma` says; entered once."""
+
+    __slots__ = ("_gpa", "_length", "_memory", "_pin", "_runs", "_views", "_write")
+
+    def __init__(self, memory: GuestMemory, gpa: int, length: int, write: bool) -> None:
+        self._memory, self._gpa, self._length, self._write = memory, gpa, length, write
+
+    def __enter__(self) -> list[memoryview]:
+        memory = self._memory
+        self._runs = runs = memory._resolve(self._gpa, self._length, self._write)
+        self._pin = memory._pin(self._gpa, self._length)
+        self._views = [
+            memoryview(bytearray(run.length)) if self._write and run.region.kind == ROM else memory._bytes_of(run)
+            for run in runs
+        ]
+        return list(self._views)
+
+    def __exit__(self, *_: object) -> None:
+        for view in self._views:
+            view.release()
+        memory = self._memory
+        if self._write:
+            for run in self._runs:
+                memory._written(run)
+        memory._unpin(self._pin)
+
+
+def extent_of(table: list[Region], region: Region) -> Extent:
+    first = region.first_ppn * PAGE_SIZE
+    return Extent(table, first, region.end_ppn * PAGE_SIZE, first - region.file_page * PAGE_SIZE, region)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 Memory below 1 MiB is all RAM; the 8259 pair and the local APIC are in virtual wire mode; the PIIX4's blocks are placed
 and decoded; the video adapter shows an empty text screen, and its framebuffer lies at E8000000; links A to D lead to
 IRQ 11, 10, 9 and 5, level-triggered; both IDE channels and their bus master are on; COM1 and COM2 send characters of 8
-bits; the keyboard controller has passed its test and translates. SCSI adapters are placed and on.
+bits; the keyboard controller has passed its test and translates. SCSI and network adapters are placed and on.
 Source: decision 0004; the addresses are those of VMware's board.
 """
 
@@ -28,6 +28,8 @@ from vmx.board import Board
 
 SCSI_PORTS, SCSI_PORTS_STEP = 0x1400, 0x100
 SCSI_MEMORY, SCSI_MEMORY_STEP = 0xEC000000, 0x1000
+NIC_PORTS, NIC_PORTS_STEP = 0x1800, 0x80
+NIC_MEMORY, NIC_MEMORY_STEP = 0xEC010000, 0x1000
 PM_BASE, SMBUS_BASE, BUS_MASTER_BASE, SVGA_BASE = 0x1000, 0x1040, 0x1050, 0x1060
 FRAMEBUFFER_BASE = 0xE8000000
 LINK_IRQS = (11, 10, 9, 5)
@@ -82,6 +84,10 @@ def configure(board: Board, font: bytes) -> None:
         chip.config_write(Header.BAR0, 4, SCSI_PORTS + number * SCSI_PORTS_STEP)
         chip.config_write(Header.BAR0 + 4, 4, SCSI_MEMORY + number * SCSI_MEMORY_STEP)
         chip.config_write(Header.COMMAND, 2, int(Command.IO | Command.MEMORY | Command.MASTER))
+    for number, nic in board.network.chips.items():
+        nic.config_write(Header.BAR0, 4, NIC_PORTS + number * NIC_PORTS_STEP)
+        nic.config_write(Header.BAR0 + 4, 4, NIC_MEMORY + number * NIC_MEMORY_STEP)
+        nic.config_write(Header.COMMAND, 2, int(Command.IO | Command.MEMORY | Command.MASTER))
     board.interrupts.virtual_wire()
     board.ports.write(DMA_SECOND + CASCADE_MODE, 1, CASCADE)
     board.ports.write(DMA_SECOND + CASCADE_MASK, 1, 0)

@@ -17,6 +17,7 @@ from vmx.disc_tray import DiscTray
 from vmx.disk_image import Flusher
 from vmx.floppy_slot import FloppySlot
 from vmx.machine_config import AdapterKind
+from vmx.network_adapters import PluggedNic
 from vmx.parallel_backend import Printer
 from vmx.scsi_disk import ScsiDisk
 from vmx.serial_backend import Receiver, SerialHost
@@ -88,6 +89,7 @@ class Attachments:
     floppy: FloppySlot | None = None
     drives: dict[tuple[int, int], Disk | Disc] = field(default_factory=dict)
     scsi: dict[int, ScsiAdapter] = field(default_factory=dict)
+    nics: dict[int, PluggedNic] = field(default_factory=dict)
     chains: dict[str, Chain] = field(default_factory=dict)
     flusher: Flusher | None = None
     firmware: bytes = b""

@@ -7,6 +7,7 @@
     00:07.3  PIIX4 power management     510-51B     firmware configuration
     00:0f.0  VGA                        402, F4     debug port and exit port
     00:10.0-13.0  SCSI adapters 0 to 3, where there are any
+    00:11.0-18.0  network adapters, in slots that no SCSI adapter has
 
 An interrupt link L = (slot + pin + 1) mod 4 drives I/O APIC input 16 + L, and the ISA IRQ that the PIIX4 routes it to.
 The interrupt controllers and timers themselves are the core's.
@@ -76,7 +77,9 @@ from vmm.memory import GuestMemory
 from vmm.state import StateFile
 from vmx.attachments import IDE_PLACES, Attachments, Disc, Disk
 from vmx.clock import HostWallClock
+from vmx.ide_disk import IdeMedium
 from vmx.memory_map import MemoryMap
+from vmx.network_adapters import NetworkAdapters, network_sections
 from vmx.picture import DirtyLog, Picture
 from vmx.removable import RemovableBackends
 from vmx.scsi_adapters import ScsiAdapters, scsi_sections
@@ -110,7 +113,7 @@ SECTIONS: dict[str, type[ctypes.Structure]] = {
 
 def sections(attachments: Attachments) -> dict[str, type[ctypes.Structure]]:
     """The devices' parts of the state file of a machine with these attachments."""
-    return {**SECTIONS, **scsi_sections(attachments)}
+    return {**SECTIONS, **scsi_sections(attachments), **network_sections(attachments.nics)}
 
 
 class BoardHost(PowerSwitch, ResetSwitch, AddressLine20, Protocol):
@@ -149,7 +152,7 @@ class Board:
     ) -> None:
         """Wire only. `operator` is whom disks ask; `local_time`: the clock chip is set to that instead of UTC."""
         self.state, self.memory, self.interrupts = state, memory, interrupts
-        self._local_time = local_time
+        self._local_time, self._operator = local_time, operator
         self.attachments = attachments
         owned = owned_ports()
         self.ports = PortBus(lambda port: port in owned)
@@ -166,6 +169,12 @@ class Board:
         for slot, chip in self.scsi.slots():
             self.pci.attach(*slot, chip)
         self.devices += self.scsi.devices()
+        self.network = NetworkAdapters(
+            self._section, self._buses, self.links, memory, attachments.nics, attachments.scsi, host
+        )
+        for slot, nic in self.network.slots():
+            self.pci.attach(*slot, nic)
+        self.devices += self.network.devices()
         self._build_ports()
         self.vga = Vga(self._section("vga", VgaState), self._buses, video.video_memory(), interrupts, video)
         self.pci.attach(*VGA_SLOT, self.vga)
@@ -239,7 +248,8 @@ class Board:
     def _attach_drive(self, channel: Channel, number: int, unit: int) -> None:
         drive, state = self.attachments.drives.get((number, unit)), channel.state.drives[unit]
         if isinstance(drive, Disk):
-            channel.attach(unit, AtaDisk(state, channel, drive.medium))
+            medium = IdeMedium(drive.medium, f"ide{number}:{unit}")
+            channel.attach(unit, AtaDisk(state, channel, medium, self._operator))
         elif isinstance(drive, Disc):
             target = Cdrom(self._section(f"cdrom{number}{unit}", CdromState), drive.tray, drive.tray.medium)
             drive.tray.attach(target)
@@ -307,11 +317,14 @@ class Board:
 
     def interrupt_pins(self) -> tuple[PciInterrupt, ...]:
         """The PCI interrupt pins that functions of the root bus drive."""
-        return self.scsi.interrupt_pins()
+        return self.scsi.interrupt_pins() + self.network.interrupt_pins()
 
     def close(self) -> None:
         """Nothing is under way any more."""
-        self.scsi.close()
+        try:
+            self.network.close()
+        finally:
+            self.scsi.close()
 
     def configure_cmos(self, memory_mib: int, vcpus: int, boot: tuple[Boot, ...]) -> None:
         """What firmware finds in CMOS."""

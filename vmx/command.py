@@ -11,6 +11,7 @@ from typing import Protocol
 
 from hw.wiring import ByteSink
 from ringfence.errors import BadOption, HostRefused
+from vmkernel.storage.datastores import resolve
 from vmm._core import lib
 from vmm.engines.named import AUTO, why_not_direct
 from vmx import runner
@@ -106,11 +107,11 @@ def drives(options: Options) -> Mapping[tuple[int, int], DriveSpec]:
     if len(options.disk) > len(DISK_PLACES):
         raise BadOption(f"--disk: expected at most {len(DISK_PLACES)}, found {len(options.disk)}")
     found = {
-        place: DriveSpec(DriveKind.DISK, Path(name), origin="--disk")
+        place: DriveSpec(DriveKind.DISK, resolve(name), origin="--disk")
         for place, name in zip(DISK_PLACES, options.disk, strict=False)
     }
     if options.cdrom is not None:
-        found[CDROM_PLACE] = DriveSpec(DriveKind.CDROM, Path(options.cdrom), origin="--cdrom")
+        found[CDROM_PLACE] = DriveSpec(DriveKind.CDROM, resolve(options.cdrom), origin="--cdrom")
     return found
 
 
@@ -125,7 +126,7 @@ def scsi_drives(options: Options) -> Mapping[int, AdapterSpec]:
         known = " or ".join(kind.value for kind in AdapterKind)
         raise BadOption(f"--scsi-adapter {options.scsi_adapter}: expected {known}") from None
     disks = {
-        place: DriveSpec(DriveKind.DISK, Path(name), origin="--scsi")
+        place: DriveSpec(DriveKind.DISK, resolve(name), origin="--scsi")
         for place, name in zip(ids, options.scsi, strict=False)
     }
     return {0: AdapterSpec(kind, disks)} if disks else {}

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ringfence.errors import BadOption, RingfenceError
+from vmkernel.storage.datastores import in_brackets, resolve
+from vmkernel.storage.place import Place
 from vmx.control_spec import ARGUMENTS, TEXT_CHARACTERS_MAX
 from vmx.log import Log
 from vmx.machine_actions import MachineActions
@@ -39,17 +41,40 @@ class Request:
 
 def connect(machine: MachineActions, given: Arguments) -> None:
     path = given.get("path")
-    machine.connect(device_in(given), None if path is None else path_in(given))
+    machine.connect(device_in(given), None if path is None else place_in(given))
+
+
+def take_snapshot(machine: MachineActions, given: Arguments) -> object:
+    texts = [characters(given.get(name, ""), name) for name in ("name", "description")]
+    return machine.take_snapshot(*texts, memory=given.get("memory", False))
+
+
+SNAPSHOT_ACTIONS: dict[str, Callable[[MachineActions, Arguments], object]] = {
+    "list": lambda machine, given: machine.list_snapshots(),
+    "take": take_snapshot,
+    "revert": lambda machine, given: machine.revert_snapshot(snapshot_in(given)),
+    "delete": lambda machine, given: machine.delete_snapshot(
+        snapshot_in(given), children=given.get("children", False)
+    ),
+    "delete-all": lambda machine, given: machine.delete_all_snapshots(),
+    "consolidate": lambda machine, given: machine.consolidate(),
+}
 
 
 def snapshot(machine: MachineActions, given: Arguments) -> object:
-    if given["action"] == "list":
-        return machine.list_snapshots()
-    if given["action"] == "take":
-        texts = [characters(given.get(name, ""), name) for name in ("name", "description")]
-        return machine.take_snapshot(*texts, memory=given.get("memory", False))
-    asked = characters(given["action"], "action")[:SHOWN_CHARACTERS]
-    raise BadOption(f"snapshot {asked}: expected take or list while the machine runs: switch it off first")
+    act = SNAPSHOT_ACTIONS.get(given["action"])
+    if act is None:
+        asked = characters(given["action"], "action")[:SHOWN_CHARACTERS]
+        known = ", ".join(SNAPSHOT_ACTIONS)
+        raise BadOption(f"snapshot {asked}: expected one of {known} while the machine runs")
+    return act(machine, given)
+
+
+def snapshot_in(given: Arguments) -> str:
+    """Raises BadOption."""
+    if "snapshot" not in given:
+        raise BadOption(f"snapshot {given['action']}: expected a snapshot's number or name")
+    return characters(given["snapshot"], "snapshot")
 
 
 HANDLERS: dict[str, Callable[[MachineActions, Arguments], object]] = {
@@ -157,6 +182,12 @@ def device_in(given: Arguments) -> str:
     if not DEVICE.fullmatch(device):
         raise BadOption(f"{device[:SHOWN_CHARACTERS]!r}: expected a device, such as ide1:0 or serial0")
     return device.lower()
+
+
+def place_in(given: Arguments) -> Place:
+    """A file of the host, a volume or a datastore. Raises BadOption for one that is not absolute."""
+    text: str = given["path"]
+    return resolve(text) if in_brackets(text) is not None and "\0" not in text else resolve(str(path_in(given)))
 
 
 def path_in(given: Arguments) -> Path:

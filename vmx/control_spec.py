@@ -34,5 +34,6 @@ ARGUMENTS: dict[str, dict[str, tuple[type, bool]]] = {
     "answer": {"text": (str, True)},
     "snapshot": {
         "action": (str, True), "name": (str, False), "description": (str, False), "memory": (bool, False),
+        "snapshot": (str, False), "children": (bool, False),
     },
 }

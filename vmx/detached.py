@@ -15,8 +15,10 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 from ringfence.errors import HostRefused, RingfenceError
+from vmkernel.storage.place import Place, elsewhere
 from vmx.control_client import QUICK_TIMEOUT_S, ask
 from vmx.registry import Entry, Registry
 
@@ -35,12 +37,12 @@ class StartFailed(RingfenceError):
         self.status = status
 
 
-def ringfence_command(vmx: Path, *options: str) -> list[str]:
+def ringfence_command(vmx: Place, *options: str) -> list[str]:
     """What runs a machine as the process that `start_detached` waits for."""
     return [sys.executable, "-m", "tools.ringfence", "run", str(vmx.absolute()), "--in-background", *options]
 
 
-def start_detached(command: Sequence[str], vmx: Path, registry: Registry, timeout_s: float = START_S) -> Entry:
+def start_detached(command: Sequence[str], vmx: Place, registry: Registry, timeout_s: float = START_S) -> Entry:
     """Run `command` in the background until it has settled; the entry of the machine that now runs.
 
     Raises StartFailed with the line that the process printed, and HostRefused when it neither runs nor ends in time:
@@ -51,7 +53,7 @@ def start_detached(command: Sequence[str], vmx: Path, registry: Registry, timeou
     try:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment,
-            cwd=vmx.absolute().parent, start_new_session=True,
+            cwd=folder_of(vmx), start_new_session=True,
         )  # fmt: skip
     except OSError as error:
         raise HostRefused(f"{vmx}: cannot start a process: {error.strerror}") from error
@@ -74,6 +76,11 @@ def start_detached(command: Sequence[str], vmx: Path, registry: Registry, timeou
             child.wait()
         raise HostRefused(f"{vmx}: the machine was not running after {timeout_s:g} s, and was ended") from None
     raise StartFailed(last_line(said) or f"{vmx}: the machine's process ended with status {status}", status)
+
+
+def folder_of(vmx: Place) -> Path | None:
+    """Where the machine's process runs; None, where its folder is none of the host."""
+    return None if elsewhere(vmx) is not None else cast(Path, vmx).absolute().parent
 
 
 def read_until_closed(fd: int, timeout_s: float) -> tuple[bytes, bool]:

@@ -21,6 +21,7 @@ from typing import Protocol
 
 from hw.scsi.cdrom import Cdrom
 from ringfence.errors import HostRefused, RingfenceError
+from vmkernel.storage.place import Place
 from vmx.media import HostBlocks, open_disc, open_host
 
 WATCH_S = 1.0
@@ -87,7 +88,7 @@ def first_host_drive(listing: Path = DRIVE_LIST) -> Path:
 class HostDrive:
     """A drive of the host. Its discs are opened one by one: only a new descriptor sees a new disc's size."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path = path
         self.fd, _ = open_host(path, os.O_RDONLY, "CD-ROM drive")
 
@@ -105,7 +106,7 @@ class HostDrive:
         os.close(self.fd)
 
 
-def is_host_drive(path: Path) -> bool:
+def is_host_drive(path: Place) -> bool:
     try:
         return stat.S_ISBLK(path.stat().st_mode)
     except (OSError, ValueError):
@@ -119,7 +120,7 @@ class DiscTray:
     """
 
     def __init__(
-        self, name: str, path: Path | None, say: Callable[[str], None] = lambda text: None, *, connected: bool = True
+        self, name: str, path: Place | None, say: Callable[[str], None] = lambda text: None, *, connected: bool = True
     ) -> None:
         """Opens the disc, if it is to be connected. Raises HostRefused or BadInput."""
         self.name, self.path, self._say = name, path, say
@@ -156,7 +157,7 @@ class DiscTray:
     def connected(self) -> bool:
         return self.medium is not None or self._drive is not None
 
-    def connect(self, path: Path | None = None, *, force: bool = False) -> None:
+    def connect(self, path: Place | None = None, *, force: bool = False) -> None:
         """Put in another disc, or the same again. The old one stays if this raises."""
         target = path or self.path
         if target is None:
@@ -209,7 +210,7 @@ class DiscTray:
         assert self._cdrom is not None, f"{self.name}: no drive is attached"
         return self._cdrom
 
-    def _open(self, path: Path) -> None:
+    def _open(self, path: Place) -> None:
         if is_host_drive(path):
             self._drive = HostDrive(path)
             if self._drive.look().present:

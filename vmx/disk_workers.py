@@ -8,9 +8,9 @@ interrupt for it.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from functools import partial
+from queue import SimpleQueue
 from typing import Protocol, TypeVar
 
 from ringfence.errors import HostRefused
@@ -31,38 +31,32 @@ class DiskWorkers:
 
     def __init__(self, host: WorkersHost, threads: int = WORKERS) -> None:
         self._host, self._wanted = host, threads
-        self._changed = threading.Condition()  # guards what follows
-        self._work: deque[Callable[[], None]] = deque()
-        self._done: deque[Callable[[], None]] = deque()
-        self._running = 0
-        self._posted = self._closing = False
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()  # None ends a thread
+        self._done: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._under_way = 0  # submitted and not delivered; like what follows, only looked at under the machine's lock
         self._threads: list[threading.Thread] = []
+        self._posted = False
 
     def submit(self, work: Callable[[], Result], finished: Callable[[Result], None]) -> None:
         """Raises HostRefused when the host gives not even one thread."""
-        with self._changed:
-            self._work.append(lambda: self._do(work, finished))
-            if len(self._threads) < self._wanted and self._running + len(self._work) > len(self._threads):
-                self._add_thread()
-            self._changed.notify()
+        if len(self._threads) < self._wanted and self._under_way >= len(self._threads):
+            self._add_thread()
+        self._under_way += 1
+        self._work.put(lambda: self._do(work, finished))
 
     def drain(self) -> None:
         """Wait until nothing is under way, with what follows from its results."""
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._done or not (self._work or self._running))
-                if not self._done:
-                    return
-            self._deliver()
+        while self._under_way:
+            self._take()
 
     def close(self) -> None:
         """End the threads once they have nothing left to do; results that nobody took are dropped. Idempotent."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        for thread in self._threads:
+        threads, self._threads = self._threads, []
+        for _ in threads:
+            self._work.put(None)
+        for thread in threads:
             thread.join()
-        self._done.clear()
+        self._done, self._under_way = SimpleQueue(), 0
 
     # the threads
 
@@ -78,13 +72,7 @@ class DiskWorkers:
         self._threads.append(thread)
 
     def _serve(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._work or self._closing)
-                if not self._work:
-                    return
-                job = self._work.popleft()
-                self._running += 1
+        while (job := self._work.get()) is not None:
             job()
             del job  # with the guest's memory in it
 
@@ -97,23 +85,23 @@ class DiskWorkers:
             self._hand_over(lambda: finished(result))
 
     def _hand_over(self, delivery: Callable[[], None]) -> None:
-        with self._changed:
-            self._running -= 1
-            self._done.append(delivery)
-            self._changed.notify_all()
-            if self._posted:
-                return
+        self._done.put(delivery)
+        if not self._posted:  # else whoever was posted has still to look
             self._posted = True
-        self._host.post(self._deliver)
+            self._host.post(self._deliver)
 
     # under the machine's lock
 
     def _deliver(self) -> None:
-        with self._changed:
-            self._posted = False
-            done, self._done = self._done, deque()
-        for delivery in done:
-            delivery()
+        self._posted = False  # first: what ends from here on is looked for again
+        while not self._done.empty():  # nobody else takes from it
+            self._take()
+
+    def _take(self) -> None:
+        """Wait for a result, and deliver it."""
+        delivery = self._done.get()
+        self._under_way -= 1
+        delivery()
 
 
 def _raise(defect: BaseException) -> None:

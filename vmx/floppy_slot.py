@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
 from ringfence.errors import HostRefused, MediaError
+from vmkernel.storage.place import Place
 from vmx.media import HostBlocks, open_floppy
 
 
@@ -27,7 +27,7 @@ class FloppySlot:
     def __init__(
         self,
         name: str,
-        path: Path | None,
+        path: Place | None,
         say: Callable[[str], None] = lambda text: None,
         *,
         connected: bool = True,
@@ -48,7 +48,7 @@ class FloppySlot:
     def connected(self) -> bool:
         return self.diskette is not None
 
-    def connect(self, path: Path | None = None) -> None:
+    def connect(self, path: Place | None = None) -> None:
         """Put in another diskette, or the same again. Raises HostRefused or BadInput, the old one still in."""
         target = path or self.path
         if target is None:

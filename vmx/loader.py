@@ -14,7 +14,7 @@ import struct
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,8 @@ from elftools.construct.lib.container import Container
 from elftools.elf.elffile import ELFFile
 
 from ringfence.errors import BadInput
+from vmkernel.storage.block_file import BlockFile
+from vmkernel.storage.place import Place, elsewhere
 from vmx.elf_spec import (
     ELFCLASS32,
     ELFCLASS64,
@@ -98,7 +100,7 @@ class Image:
         return any(piece.gpa < gpa + size and gpa < piece.gpa + piece.size for piece in self.pieces)
 
 
-def load_program(path: Path, memory_bytes: int) -> Image:
+def load_program(path: Place, memory_bytes: int) -> Image:
     """Read a multiboot 1 or plain 32-bit ELF that fits `memory_bytes` of RAM. Raises BadInput."""
     content = read_file(path, PROGRAM_BYTES_MAX, "a program")
     where = str(path)
@@ -135,7 +137,7 @@ def check_places(where: str, pieces: list[Piece], memory_bytes: int) -> None:
             )  # fmt: skip
 
 
-def load_firmware(path: Path) -> bytes:
+def load_firmware(path: Place) -> bytes:
     """A raw firmware image: a multiple of 64 KiB, at most 4 MiB. Raises BadInput."""
     content = read_file(path, FIRMWARE_BYTES_MAX, "firmware")
     if not content or len(content) % FIRMWARE_UNIT:
@@ -143,10 +145,15 @@ def load_firmware(path: Path) -> bytes:
     return content
 
 
-def read_file(path: Path, limit: int, what: str) -> bytes:
+def read_file(path: Place, limit: int, what: str) -> bytes:
     """A whole regular file of at most `limit` bytes. A FIFO or device is refused, not waited for."""
+    if elsewhere(path) is not None:
+        with BlockFile.open(path, lock=False) as held:
+            if held.size > limit:
+                raise BadInput(str(path), "size", f"{what} of at most {limit} bytes", f"{held.size}")
+            return held.some_at(0, limit)
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        with open(os.open(cast(Path, path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
             facts = os.fstat(file.fileno())
             if not stat.S_ISREG(facts.st_mode):
                 raise BadInput(str(path), "file type", f"a regular file with {what}", stat.filemode(facts.st_mode))

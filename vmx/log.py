@@ -18,7 +18,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
+
+from ringfence.errors import RingfenceError
+from vmkernel.storage.block_file import BlockFile
+from vmkernel.storage.place import P, Place, elsewhere, is_taken
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 VMX_THREAD = "vmx"
@@ -49,7 +53,7 @@ class VmwareLog:
     """An open log file. Any thread may write. `complain` is told, once, when the host takes no more."""
 
     def __init__(
-        self, path: Path, complain: Callable[[str], None], keep_old: int = 6, rotate_bytes: int = 0,
+        self, path: Place, complain: Callable[[str], None], keep_old: int = 6, rotate_bytes: int = 0,
         now: Callable[[], datetime] = datetime.now,
     ) -> None:  # fmt: skip
         """Rotates, then begins a new file. Raises nothing: see above."""
@@ -57,24 +61,23 @@ class VmwareLog:
         self._complain, self._now = complain, now
         self._keep_old, self._rotate_bytes = keep_old, rotate_bytes
         self._lock = threading.Lock()
-        self._fd: int | None = None
-        self._bytes = 0
+        self._file: LogFile | None = None
         self._begin()
 
     def write(self, text: str, thread: str = VMX_THREAD) -> None:
         """One entry. Never raises."""
         data = self._entry(text, thread)
         with self._lock:
-            if self._fd is not None and self._rotate_bytes and self._bytes + len(data) > self._rotate_bytes:
+            file = self._file
+            if file is not None and self._rotate_bytes and file.size + len(data) > self._rotate_bytes:
                 self._end()
                 self._begin()
-            if self._fd is None:
+                file = self._file
+            if file is None:
                 return
             try:
-                while data:
-                    data = data[os.write(self._fd, data) :]
-                    self._bytes = os.fstat(self._fd).st_size
-            except OSError as error:
+                file.write(data)
+            except (OSError, RingfenceError) as error:
                 self._end()
                 self._give_up(error)
 
@@ -92,21 +95,71 @@ class VmwareLog:
     def _begin(self) -> None:
         try:
             rotate(self.path, self._keep_old)
-            # after rotation nothing has the name; EXCL, so that no link put there meanwhile is followed
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-            self._fd = os.open(self.path, flags, FILE_MODE)
-            self._bytes = 0
-        except (OSError, ValueError) as error:
+            self._file = HostLog(cast(Path, self.path)) if elsewhere(self.path) is None else VolumeLog(self.path)
+        except (OSError, ValueError, RingfenceError) as error:
             self._give_up(error)
 
     def _end(self) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        if self._file is not None:
+            with suppress(RingfenceError):
+                self._file.close()
+            self._file = None
 
     def _give_up(self, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or error
         self._complain(f"{self.path}: cannot write the log, and go on without it: {reason}")
+
+
+class LogFile(Protocol):
+    """A new file that is written at its end. Raises OSError or a RingfenceError."""
+
+    @property
+    def size(self) -> int: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class HostLog:
+    """On the host: whatever else is written to it by others, ours goes to its end."""
+
+    def __init__(self, path: Path) -> None:
+        """After rotation nothing has the name; EXCL, so that no link put there meanwhile is followed."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        self._fd = os.open(path, flags, FILE_MODE)
+
+    @property
+    def size(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def write(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._fd, data) :]
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class VolumeLog:
+    """On a volume, locked like everything that a machine writes. Others see what it says with some seconds' delay."""
+
+    def __init__(self, path: Place) -> None:
+        self._file = BlockFile.create(path)
+        self._file.sync()
+
+    @property
+    def size(self) -> int:
+        return self._file.size
+
+    def write(self, data: bytes) -> None:
+        self._file.write(self._file.size, [data])
+
+    def close(self) -> None:
+        try:
+            self._file.sync()
+        finally:
+            self._file.close()
 
 
 def stamp(moment: datetime) -> str:
@@ -120,26 +173,30 @@ def printable(line: str) -> str:
     return UNPRINTABLE.sub(lambda match: f"\\x{ord(match[0]):02x}", cut)
 
 
-def rotate(path: Path, keep_old: int) -> None:
+def rotate(path: Place, keep_old: int) -> None:
     """The log becomes the newest old one; the oldest go. Raises OSError when the log cannot be moved out of the way."""
     numbers = sorted(old_logs(path))
-    if os.path.lexists(path):
+    if is_taken(path):
         newest = numbers[-1] + 1 if numbers else 1
         if keep_old:
-            os.rename(path, old_log(path, newest))
+            path.rename(old_log(path, newest))
             numbers.append(newest)
         else:
-            os.unlink(path)
+            path.unlink()
     for number in numbers[: max(0, len(numbers) - keep_old)]:
         with suppress(OSError):  # one that cannot be deleted harms nobody
-            os.unlink(old_log(path, number))
+            old_log(path, number).unlink()
 
 
-def old_log(path: Path, number: int) -> Path:
+def old_log(path: P, number: int) -> P:
     return path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
-def old_logs(path: Path) -> list[int]:
+def old_logs(path: Place) -> list[int]:
     """The numbers of the old logs beside `path`."""
     pattern = re.compile(rf"{re.escape(path.stem)}-([1-9][0-9]{{0,8}}){re.escape(path.suffix)}")
-    return [int(match[1]) for match in map(pattern.fullmatch, os.listdir(path.parent)) if match]
+    return [int(match[1]) for match in map(pattern.fullmatch, names_in(path.parent)) if match]
+
+
+def names_in(folder: Place) -> list[str]:
+    return [one.name for one in folder.iterdir()]

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from hw.backdoor import MachineFacts
+from hw.firmware import buslogic_rom
 from hw.firmware.board import BoardFacts
 from hw.firmware.tables import FirmwareTables
 from hw.fw_cfg import describe_machine, e820
@@ -38,7 +39,7 @@ from vmx.board import Board
 from vmx.clock import host_tsc_hz
 from vmx.ending import raise_received
 from vmx.loader import Image
-from vmx.machine_config import BootDevice, MachineConfig
+from vmx.machine_config import AdapterKind, BootDevice, MachineConfig
 from vmx.memory_map import MemoryMap
 from vmx.program import Program, ToyProgram
 from vmx.question import Questions
@@ -188,6 +189,8 @@ class Machine:
             device.add_file("etc/boot-menu-wait", config.boot_delay_ms.to_bytes(4, "little"))
         for name, data in self.tables.fw_cfg_files().items():
             device.add_file(name, data)
+        if any(adapter.kind is AdapterKind.BUSLOGIC for adapter in self.attachments.scsi.values()):
+            device.add_file(buslogic_rom.FILE_NAME, buslogic_rom.buslogic_rom())
 
     # power
 
@@ -244,6 +247,7 @@ class Machine:
             tray.start(self)
         if self.attachments.flusher is not None:
             self.attachments.flusher.start()
+        self.board.network.start()
 
     def restored(self) -> None:
         """State and memory are those of a machine that was suspended."""

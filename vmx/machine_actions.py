@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from vmkernel.storage.place import Place
 from vmx.power import PowerState
 
 
@@ -77,6 +78,22 @@ class TakenSnapshot:
     stun_ms: float
 
 
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """A running machine has returned to a snapshot: with its memory it runs, else it is off."""
+
+    uid: int
+    power_state: PowerState
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """Snapshots of a running machine are gone; while their links were folded it stood still so often, so long."""
+
+    stuns_ms: tuple[float, ...]
+
+
 class MachineActions(Protocol):
     """The machine. Called from the control threads, one slow action at a time, with no lock held.
 
@@ -101,7 +118,7 @@ class MachineActions(Protocol):
 
     def resume(self) -> None: ...
 
-    def connect(self, device: str, path: Path | None) -> None:
+    def connect(self, device: str, path: Place | None) -> None:
         """Plug in; `path` puts another medium in, None the one of the configuration."""
 
     def disconnect(self, device: str) -> None: ...
@@ -120,3 +137,14 @@ class MachineActions(Protocol):
 
     def take_snapshot(self, name: str, description: str, *, memory: bool) -> TakenSnapshot:
         """Freeze the disks, and perhaps save the memory, and go on."""
+
+    def revert_snapshot(self, snapshot: str) -> Returned:
+        """Return to a snapshot, by its number or name. What the machine did since is lost."""
+
+    def delete_snapshot(self, snapshot: str, *, children: bool) -> Deleted:
+        """Give up a snapshot, and perhaps all that descend from it."""
+
+    def delete_all_snapshots(self) -> Deleted: ...
+
+    def consolidate(self) -> Deleted:
+        """Fold links that nobody names."""

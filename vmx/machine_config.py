@@ -12,10 +12,11 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 
 from ringfence.errors import BadOption
+from vmkernel.storage.place import Place
 from vmm.vcpu import TraceKind
+from vmx.network_config import NicSpec, check_nics
 
 NO_TRACE = TraceKind(0)
 MEMORY_MIB_MIN = 2
@@ -125,7 +126,7 @@ class DriveSpec:
     """
 
     kind: DriveKind
-    path: Path | None = None
+    path: Place | None = None
     host_device: bool = False
     connected: bool = True
     mode: DriveMode = DriveMode.PERSISTENT
@@ -174,7 +175,8 @@ class VncSpec:
 class MachineConfig:
     """What a machine is made of. `cpu_features` as for --cpu-features; `tsc_hz` 0: the host's.
 
-    `serials` are COM1 and COM2, None for a port without a cable; `ide` is by (channel, unit), `scsi` by number.
+    `serials` are COM1 and COM2, None for a port without a cable; `ide` is by (channel, unit), `scsi` and `nics` by
+    number.
     `firmware` None is the default of whoever runs the machine. `folder` holds the machine's files, None for one that
     has none. `local_time` sets the clock chip to the host's local time instead of UTC.
     """
@@ -187,17 +189,18 @@ class MachineConfig:
     uuid: bytes = field(default_factory=lambda: uuid.uuid4().bytes)
     name: str = ""
     vcpus: int = 1
-    firmware: Path | None = None
+    firmware: Place | None = None
     firmware_origin: str = field(default="", compare=False)
     serials: tuple[PortSpec | None, ...] = (PortSpec(PortKind.STDIO), None)
     parallel: PortSpec | None = None
     ide: Mapping[tuple[int, int], DriveSpec] = field(default_factory=dict)
     scsi: Mapping[int, AdapterSpec] = field(default_factory=dict)
     floppy: DriveSpec | None = None
+    nics: Mapping[int, NicSpec] = field(default_factory=dict)
     boot_order: tuple[BootDevice, ...] = BOOT_ORDER
     boot_delay_ms: int = 0
     vnc: VncSpec | None = None
-    folder: Path | None = None
+    folder: Place | None = None
     local_time: bool = False
 
     def drives(self) -> Iterator[tuple[str, DriveSpec]]:
@@ -225,6 +228,7 @@ class MachineConfig:
                 raise BadOption(f"scsi{number}: expected scsi0 to scsi{SCSI_ADAPTERS[-1]}")
             for wrong in adapter.drives.keys() - SCSI_IDS:
                 raise BadOption(f"scsi{number}:{wrong}: expected an id from 0 to 15 that is not the adapter's own, 7")
+        check_nics(self.nics)
         if len(set(self.boot_order)) != len(self.boot_order):
             raise BadOption("boot order: expected every device at most once")
         if self.vnc is not None and not 0 <= self.vnc.port <= TCP_PORT_MAX:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ringfence.errors import RingfenceError
+from vmkernel.storage.place import Place
 from vmx.control_client import QUICK_TIMEOUT_S, ask
 from vmx.machine_actions import DeviceStatus, MachineStatus
 from vmx.machine_config import DriveSpec, MachineConfig
@@ -35,14 +36,14 @@ def asked_state(entry: Entry) -> str:
         return UNREACHABLE
 
 
-def state_text(vmx: Path) -> str:
+def state_text(vmx: Place) -> str:
     try:
         return power_state(vmx).value
     except RingfenceError:
         return UNREACHABLE
 
 
-def power_state(vmx: Path) -> PowerState:
+def power_state(vmx: Place) -> PowerState:
     """Of a machine without a process: suspended if its file names a state to resume from. Raises BadInput."""
     return state_of(load_settings(vmx))
 
@@ -51,7 +52,7 @@ def state_of(settings: VmxSettings) -> PowerState:
     return PowerState.OFF if settings.resume_from is None else PowerState.SUSPENDED
 
 
-def status_of(vmx: Path) -> MachineStatus:
+def status_of(vmx: Place) -> MachineStatus:
     """`status` of a machine without a process. Raises BadInput."""
     settings = load_settings(vmx)
     config = settings.config

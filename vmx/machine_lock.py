@@ -3,7 +3,7 @@
 The lock file holds the owner's process id, for the line that refuses a second power-on. The kernel gives the lock back
 when the owner dies, however it dies; the file itself may stay behind and means nothing then. Where the folder cannot
 be written, as on a CD-ROM, the lock file is in the user's runtime directory instead: there it guards against this
-user's processes only.
+user's processes only. On a VMFS volume the .vmx file itself is locked, on the disk, as ESX does it: other hosts see it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 from ringfence.errors import HostRefused
+from vmkernel.storage.errors import Locked
+from vmkernel.storage.place import Elsewhere, Held, Place, elsewhere
 
 SUFFIX = ".lck"
 PID_BYTES_MAX = 20
@@ -24,11 +27,11 @@ FILE_MODE = 0o644  # others may read who holds it
 
 
 class MachineInUse(HostRefused):
-    """Somebody has this machine switched on. `pid` is 0 when the owner has not written it yet."""
+    """Somebody has this machine switched on, or holds its files."""
 
-    def __init__(self, vmx: Path, pid: int) -> None:
-        super().__init__(f"{vmx}: the machine is switched on already, by process {pid or 'unknown'}")
-        self.vmx, self.pid = vmx, pid
+    def __init__(self, vmx: Place, owner: str) -> None:
+        super().__init__(f"{vmx}: the machine is switched on already, by {owner}")
+        self.vmx, self.owner = vmx, owner
 
 
 class MachineLock:
@@ -38,8 +41,11 @@ class MachineLock:
         self.path, self._fd = path, fd
 
     @classmethod
-    def acquire(cls, vmx: Path, fallback_folder: Path) -> MachineLock:
+    def acquire(cls, vmx: Place, fallback_folder: Path) -> MachineLock | VolumeLock:
         """Raises MachineInUse, and HostRefused."""
+        if (other := elsewhere(vmx)) is not None:
+            return VolumeLock.acquire(other)
+        vmx = cast(Path, vmx)
         real = vmx.resolve()
         try:
             return cls._acquire(vmx, real.with_name(real.name + SUFFIX))
@@ -60,7 +66,7 @@ class MachineLock:
             except BlockingIOError:
                 pid = read_pid(fd)
                 os.close(fd)
-                raise MachineInUse(vmx, pid) from None
+                raise MachineInUse(vmx, f"process {pid or 'unknown'}") from None
             except BaseException:
                 os.close(fd)
                 raise
@@ -79,9 +85,29 @@ class MachineLock:
             self._fd = -1
 
 
-def owner_of(vmx: Path, fallback_folder: Path) -> int:
-    """The process that has this machine switched on; 0 for nobody, or when it cannot be told."""
-    real = vmx.resolve()
+class VolumeLock:
+    """The same on a volume: the on-disk lock of the .vmx file, which goes along when the file is replaced."""
+
+    def __init__(self, held: Held) -> None:
+        self._held = held
+
+    @classmethod
+    def acquire(cls, vmx: Elsewhere) -> VolumeLock:
+        try:
+            return cls(vmx.hold())
+        except Locked as error:
+            raise MachineInUse(vmx, str(getattr(error, "owner", error))) from error
+
+    def release(self) -> None:
+        """Idempotent."""
+        self._held.close()
+
+
+def owner_of(vmx: Place, fallback_folder: Path) -> int:
+    """The process of this host that has a machine switched on; 0 for nobody, or when it cannot be told."""
+    if (other := elsewhere(vmx)) is not None:
+        return other.holder_pid()
+    real = cast(Path, vmx).resolve()
     for path in (real.with_name(real.name + SUFFIX), fallback_folder / (identity(real) + SUFFIX)):
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -96,7 +122,7 @@ def owner_of(vmx: Path, fallback_folder: Path) -> int:
     return 0
 
 
-def wait_released(vmx: Path, fallback_folder: Path, pid: int, timeout_s: float) -> bool:
+def wait_released(vmx: Place, fallback_folder: Path, pid: int, timeout_s: float) -> bool:
     """Until this process has given the machine back. False when it still has it after so long."""
     deadline = time.monotonic() + timeout_s
     while owner_of(vmx, fallback_folder) == pid:
@@ -119,6 +145,6 @@ def is_named(fd: int, path: Path) -> bool:
         return False
 
 
-def identity(vmx: Path) -> str:
+def identity(vmx: Place) -> str:
     """A short name for a path, the same for every process: socket paths are limited to about 100 bytes."""
-    return hashlib.sha256(os.fsencode(vmx)).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode(str(vmx))).hexdigest()[:16]

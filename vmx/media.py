@@ -1,4 +1,4 @@
-"""What is in the drives: files and block devices of the host as numbered blocks.
+"""What is in the drives: files and block devices of the host, and files of volumes, as numbered blocks.
 
     open_disk     a raw disk image or a host's disk    512 bytes   locked against a second machine
     open_disc     an ISO image or a host's CD drive    2048 bytes  read-only
@@ -18,15 +18,20 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from hw.fdc_spec import BY_BLOCKS
 from hw.ide.ata_spec import HEADS, SECTORS_PER_TRACK
-from ringfence.errors import BadInput, HostRefused, MediaError
+from ringfence.errors import BadInput, HostRefused, MediaError, RingfenceError
+from vmkernel.storage.block_file import BlockFile, cut
+from vmkernel.storage.errors import HostTrouble
+from vmkernel.storage.place import Place, elsewhere
 
 SECTOR_BYTES, DISC_BLOCK_BYTES = 512, 2048
 CYLINDER_BYTES = HEADS * SECTORS_PER_TRACK * SECTOR_BYTES
 DISC_BLOCKS_MAX = 1 << 32
 VIEWS_MAX = os.sysconf("SC_IOV_MAX")
+NO_FD = -1
 
 RAW_SECTOR_BYTES = 2352
 RAW_SYNC = b"\x00" + b"\xff" * 10 + b"\x00"
@@ -49,7 +54,7 @@ CONTAINERS = {
 class HostBlocks:
     """An open file or block device of the host as blocks: a hw.wiring.BlockDevice. `close` gives it back."""
 
-    def __init__(self, fd: int, path: Path, block_size: int, size: int, *, writable: bool) -> None:
+    def __init__(self, fd: int, path: Place, block_size: int, size: int, *, writable: bool) -> None:
         self.fd, self.path, self.writable = fd, path, writable
         self.block_size = block_size
         self.bytes = size
@@ -84,6 +89,10 @@ class HostBlocks:
     def close(self) -> None:
         os.close(self.fd)
 
+    def head(self, at: int, length: int) -> bytes:
+        """Bytes as they are, fewer at the end. Raises HostRefused."""
+        return read_at(self.fd, at, length, str(self.path))
+
     def _move(self, call: Callable[[int, list[memoryview], int], int], block: int, views: list[memoryview]) -> None:
         at, left = block * self.block_size, list(views)
         while left:
@@ -110,6 +119,47 @@ class HostBlocks:
         return MediaError(block, sum(len(view) for view in views) // self.block_size)
 
 
+class VolumeBlocks(HostBlocks):
+    """The same of a file that is on a volume."""
+
+    def __init__(self, file: BlockFile, block_size: int) -> None:
+        super().__init__(NO_FD, file.path, block_size, file.size, writable=file.writable)
+        self.file = file
+
+    def read(self, block: int, views: list[memoryview]) -> None:
+        at = block * self.block_size
+        inside = min(sum(map(len, views)), max(self.bytes - at, 0))
+        try:
+            self.file.read(at, cut(views, 0, inside))
+        except HostTrouble as error:
+            raise self._error(block, views, error.reason) from error
+        if inside < sum(map(len, views)):
+            self._past_end(at + inside, list(cut(views, inside, sum(map(len, views)))), views, reading=True)
+
+    def write(self, block: int, views: list[memoryview]) -> None:
+        at = block * self.block_size
+        if not self.writable or at + sum(map(len, views)) > self.bytes:
+            raise self._error(block, views, "it is read-only" if not self.writable else "it ends before")
+        try:
+            self.file.write(at, views)
+        except RingfenceError as error:
+            raise self._error(block, views, str(error)) from error
+
+    def flush(self) -> None:
+        try:
+            if self.writable:
+                self.file.sync()
+        except RingfenceError as error:
+            self.trouble = str(error)
+            raise MediaError(0, self.blocks) from error
+
+    def close(self) -> None:
+        self.file.close()
+
+    def head(self, at: int, length: int) -> bytes:
+        return self.file.some_at(at, length)
+
+
 def after(views: list[memoryview], length: int) -> list[memoryview]:
     """The views without their first `length` bytes."""
     for index, view in enumerate(views):
@@ -119,10 +169,10 @@ def after(views: list[memoryview], length: int) -> list[memoryview]:
     return []
 
 
-def open_host(path: Path, flags: int, what: str) -> tuple[int, os.stat_result]:
+def open_host(path: Place, flags: int, what: str) -> tuple[int, os.stat_result]:
     """Open a regular file or block device; a FIFO or terminal is refused, not waited for. Raises HostRefused."""
     try:
-        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = os.open(cast(Path, path), flags | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
         raise HostRefused(f"{path}: cannot open {what}: {getattr(error, 'strerror', None) or error}") from error
     status = os.fstat(fd)
@@ -132,7 +182,7 @@ def open_host(path: Path, flags: int, what: str) -> tuple[int, os.stat_result]:
     return fd, status
 
 
-def lock(fd: int, path: Path, *, writable: bool) -> None:
+def lock(fd: int, path: Place, *, writable: bool) -> None:
     """One machine writes, or several read; the lock goes with the descriptor. Raises HostRefused, `fd` closed."""
     try:
         fcntl.flock(fd, (fcntl.LOCK_EX if writable else fcntl.LOCK_SH) | fcntl.LOCK_NB)
@@ -148,7 +198,7 @@ def size_of(fd: int) -> int:
     return os.lseek(fd, 0, os.SEEK_END)
 
 
-def open_disk(path: Path, *, read_only: bool = False) -> HostBlocks:
+def open_disk(path: Place, *, read_only: bool = False) -> HostBlocks:
     """A hard disk from an image of bare sectors. Raises HostRefused or BadInput."""
     fd, _ = open_host(path, os.O_RDONLY if read_only else os.O_RDWR, "disk image")
     lock(fd, path, writable=not read_only)
@@ -165,32 +215,49 @@ def open_disk(path: Path, *, read_only: bool = False) -> HostBlocks:
     return HostBlocks(fd, path, SECTOR_BYTES, size, writable=not read_only)
 
 
-def open_floppy(path: Path, *, read_only: bool = False) -> HostBlocks:
+def open_floppy(path: Place, *, read_only: bool = False) -> HostBlocks:
     """A diskette; one whose file cannot be written is write-protected. Raises HostRefused or BadInput."""
+    if elsewhere(path) is not None:
+        diskette = VolumeBlocks(BlockFile.open(path, writable=not read_only), SECTOR_BYTES)
+        if not is_diskette(diskette.bytes):
+            diskette.close()
+            raise no_diskette(path, diskette.bytes)
+        return diskette
     read_only = read_only or not may_write(path)
     fd, _ = open_host(path, os.O_RDONLY if read_only else os.O_RDWR, "floppy image")
     lock(fd, path, writable=not read_only)
     size = size_of(fd)
-    if size % SECTOR_BYTES or size // SECTOR_BYTES not in BY_BLOCKS:
+    if not is_diskette(size):
         os.close(fd)
-        known = ", ".join(str(blocks * SECTOR_BYTES) for blocks in sorted(BY_BLOCKS))
-        raise BadInput(str(path), "size of a floppy image", f"one of {known} bytes", f"{size}")
+        raise no_diskette(path, size)
     return HostBlocks(fd, path, SECTOR_BYTES, size, writable=not read_only)
 
 
-def may_write(path: Path) -> bool:
+def is_diskette(size: int) -> bool:
+    return size % SECTOR_BYTES == 0 and size // SECTOR_BYTES in BY_BLOCKS
+
+
+def no_diskette(path: Place, size: int) -> BadInput:
+    known = ", ".join(str(blocks * SECTOR_BYTES) for blocks in sorted(BY_BLOCKS))
+    return BadInput(str(path), "size of a floppy image", f"one of {known} bytes", f"{size}")
+
+
+def may_write(path: Place) -> bool:
     """False only for a file that is there and must not be written."""
+    host = cast(Path, path)
     try:
-        return os.access(path, os.W_OK) or not os.access(path, os.R_OK)
+        return os.access(host, os.W_OK) or not os.access(host, os.R_OK)
     except ValueError:  # no file has such a name, which opening it will say
         return True
 
 
-def open_disc(path: Path) -> HostBlocks:
+def open_disc(path: Place) -> HostBlocks:
     """A disc from an image of 2048-byte blocks. Raises HostRefused or BadInput."""
-    fd, _ = open_host(path, os.O_RDONLY, "CD image")
-    size = size_of(fd)
-    disc = HostBlocks(fd, path, DISC_BLOCK_BYTES, size, writable=False)
+    if elsewhere(path) is not None:
+        disc: HostBlocks = VolumeBlocks(BlockFile.open(path, lock=False), DISC_BLOCK_BYTES)
+    else:
+        fd, _ = open_host(path, os.O_RDONLY, "CD image")
+        disc = HostBlocks(fd, path, DISC_BLOCK_BYTES, size_of(fd), writable=False)
     try:
         check_disc(disc)
     except (BadInput, HostRefused):
@@ -204,19 +271,19 @@ def check_disc(disc: HostBlocks) -> None:
     path, size = str(disc.path), disc.bytes
     if not size:
         raise BadInput(path, "CD image", "blocks of 2048 bytes", "an empty file")
-    head = read_at(disc.fd, 0, len(RAW_SYNC), path)
+    head = disc.head(0, len(RAW_SYNC))
     if head == RAW_SYNC:
         raise BadInput(path, "CD image", "blocks of 2048 bytes (ISO)", f"raw sectors of {RAW_SECTOR_BYTES} bytes")
     if disc.blocks > DISC_BLOCKS_MAX:
         raise BadInput(path, "CD image", f"at most {DISC_BLOCKS_MAX} blocks", f"{disc.blocks}")
-    descriptor = read_at(disc.fd, VOLUME_DESCRIPTOR, VOLUME_BLOCKS_AT + VOLUME_BLOCKS_BYTES, path)
+    descriptor = disc.head(VOLUME_DESCRIPTOR, VOLUME_BLOCKS_AT + VOLUME_BLOCKS_BYTES)
     if descriptor.startswith(DESCRIPTOR_ID):
         claimed = int.from_bytes(descriptor[VOLUME_BLOCKS_AT:], "little")
         if claimed > disc.blocks:
             disc.notice = f"{path}: its volume has {claimed} blocks, the file only {disc.blocks}"
 
 
-def refuse_container(fd: int, path: Path, size: int) -> None:
+def refuse_container(fd: int, path: Place, size: int) -> None:
     """Raises BadInput for an image that is more than bare sectors."""
     head = read_at(fd, 0, max(map(len, CONTAINERS)), str(path))
     tail = read_at(fd, max(size - SECTOR_BYTES, 0), len(VHD_MAGIC), str(path))

@@ -10,6 +10,7 @@ from ringfence.errors import BadInput, BadOption, HostRefused
 from vmkernel.storage.blocks import DiskBlocks
 from vmkernel.storage.chain import Chain
 from vmkernel.storage.formats import looks_like_vmdk
+from vmkernel.storage.place import elsewhere
 from vmx import roms
 from vmx.attachments import Attachments, Disc, Disk, ScsiAdapter
 from vmx.disc_tray import DiscTray, first_host_drive
@@ -17,6 +18,9 @@ from vmx.disk_image import Flusher, Forgetting, open_machine_disk
 from vmx.floppy_slot import FloppySlot
 from vmx.machine_config import DISCARDING, DriveKind, DriveSpec, MachineConfig, PortKind, PortSpec
 from vmx.media import CYLINDER_BYTES, open_disk
+from vmx.network_adapters import PluggedNic
+from vmx.network_config import NicKind
+from vmx.network_rom import network_rom
 from vmx.parallel_backend import open_parallel
 from vmx.scsi_disk import WRITE_BACK, WRITE_THROUGH, ChainBacking, ScsiDisk
 from vmx.serial import SerialCable
@@ -47,6 +51,7 @@ def plug_in(
             with wanted_by(spec.origin):
                 attached.floppy = FloppySlot("floppy0", spec.path, say, connected=spec.connected)
         plug_drives(config, attached, say, resumes=resumes)
+        plug_nics(config, attached)
     except BaseException:
         attached.close()
         raise
@@ -92,6 +97,15 @@ def plug_drives(config: MachineConfig, attached: Attachments, say: Say, *, resum
         attached.owned.append(attached.flusher)
 
 
+def plug_nics(config: MachineConfig, attached: Attachments) -> None:
+    """Network adapters; what their ports lead to is not in this version."""
+    rom = network_rom() if config.nics else b""
+    for number, spec in config.nics.items():
+        attached.nics[number] = PluggedNic(
+            spec.kind, spec.address, connected=spec.connected, rom=rom if spec.kind is NicKind.VLANCE else b""
+        )
+
+
 def disc(node: str, spec: DriveSpec, say: Say) -> Disc:
     path = first_host_drive() if spec.host_device and spec.path is None and spec.connected else spec.path
     return Disc(DiscTray(node, path, say, connected=spec.connected))
@@ -105,7 +119,7 @@ class DiskOpening:
 
     def ide_disk(self, node: str, spec: DriveSpec) -> Disk:
         assert spec.path is not None
-        if not looks_like_vmdk(spec.path.name) and spec.mode not in DISCARDING:
+        if not looks_like_vmdk(spec.path.name) and spec.mode not in DISCARDING and elsewhere(spec.path) is None:
             raw = open_disk(spec.path)
             self._attached.owned.append(raw)
             return Disk(raw)

@@ -1,7 +1,8 @@
 """Questions that a machine puts to a person, and stands still until one is answered, as ESX does on a full datastore.
 
 One question is open at a time; whatever comes up meanwhile and is the same question waits for the same answer. Guest
-time stands still as long as it is open. Who cannot be asked is not: the answer is then the policy's.
+time stands still as long as it is open. Who cannot be asked is not: the answer is then the policy's. One more question
+comes when the run is over: what is to become of what a machine with undoable disks has written.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import Protocol
 
 from hw.scsi.backing import OutOfSpace
 from ringfence.errors import BadOption, HostRefused
+from vmx.ending import raise_received
 
 RETRY, ABORT = "retry", "abort"
 RETRY_S = 5.0
+LOOK_S = 0.1
 Say = Callable[[str], None]
 
 
@@ -45,6 +48,7 @@ class Question:
     text: str
     answers: tuple[str, ...]
     waiting: list[Callable[[str], None]] = field(default_factory=list)
+    default: str = ""  # of one that is asked at the end: the answer of whoever will not wait for one
 
     def line(self) -> str:
         return f"{self.text}: {' or '.join(self.answers)}?"
@@ -77,6 +81,35 @@ class Questions:
         self._host.stand_still(lambda: self._open is question)
         if self.policy is Policy.RETRY:
             self._retry_later(question)
+
+    def ask_at_end(self, text: str, answers: tuple[str, ...], default: str) -> str:
+        """The answer, waited for in the thread that ran the machine; the lock is not held.
+
+        `default` where nobody can be asked, or where somebody switches the machine off instead of an answer. Raises
+        what a signal that ends the process does.
+        """
+        if self.policy is not Policy.ASK:
+            return default
+        got: list[str] = []
+        answered = threading.Event()
+
+        def take(word: str) -> None:
+            got.append(word)
+            answered.set()
+
+        self._open = question = Question(text, answers, [take], default)
+        self.say(f"QUESTION {question.line()}")
+        try:
+            while not answered.wait(LOOK_S):
+                raise_received()
+        finally:
+            self._open = None
+        return got[0]
+
+    def leave_open(self) -> None:
+        """Somebody does not want to answer: one that is asked at the end gets its default."""
+        if self._open is not None and self._open.default:
+            self.answer(self._open.default)
 
     def answer(self, word: str) -> None:
         """From a person. Raises BadOption, and HostRefused when nothing is asked."""

@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ringfence.errors import BadInput, HostRefused, RingfenceError
+from vmkernel.storage.datastores import resolve
+from vmkernel.storage.place import Place
 from vmx.machine_lock import identity, is_named
 from vmx.vmx_file import VmxFile, replace_file
 
@@ -89,14 +91,14 @@ class Registry:
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
             raise HostRefused(f"{self.directory}: expected a directory that is yours and closed to others (mode 0700)")
 
-    def socket_path(self, vmx: Path | None) -> Path:
+    def socket_path(self, vmx: Place | None) -> Path:
         """Where a machine's control socket goes. Raises HostRefused when the directory's path is too long for one."""
         path = self.directory / f"{self._identity(vmx)}.sock"
         if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
             raise HostRefused(f"{path}: expected a path of at most {SOCKET_PATH_BYTES_MAX} bytes for a socket")
         return path
 
-    def register(self, name: str, vmx: Path | None) -> Registration:
+    def register(self, name: str, vmx: Place | None) -> Registration:
         """Announce this process's machine; call it when the socket listens. Raises HostRefused."""
         where = "" if vmx is None else str(vmx.resolve())
         entry = Entry(name, where, os.getpid(), str(self.socket_path(vmx)), time.time())
@@ -128,30 +130,35 @@ class Registry:
                     entries.append(entry)
         return sorted(entries, key=lambda entry: (entry.name, entry.vmx, entry.pid))
 
-    def known(self) -> list[Path]:
-        """The .vmx files of the inventory that still exist."""
-        return [path for path in map(Path, self._inventory_lines()) if path.is_file()]
+    def known(self) -> list[Place]:
+        """The .vmx files of the inventory that still exist, on volumes and in datastores that are there."""
+        found: list[Place] = []
+        for line in self._inventory_lines():
+            with suppress(RingfenceError, OSError):
+                if (vmx := resolve(line)).is_file():
+                    found.append(vmx)
+        return found
 
-    def running_at(self, vmx: Path) -> Entry | None:
+    def running_at(self, vmx: Place) -> Entry | None:
         where = str(vmx.resolve())
         return next((entry for entry in self.running() if entry.vmx == where), None)
 
-    def find(self, target: str) -> Entry | Path:
+    def find(self, target: str) -> Entry | Place:
         """A running machine, or the .vmx file of one that is not, by name or path. Raises BadInput."""
         if "/" in target or target.lower().endswith(".vmx"):
-            return self._by_path(Path(target))
+            return self._by_path(resolve(target))
         entries = self.running()
-        named: list[Entry | Path] = [entry for entry in entries if entry.name == target]
+        named: list[Entry | Place] = [entry for entry in entries if entry.name == target]
         at = {entry.vmx for entry in entries}
         named += [path for path in self.known() if str(path) not in at and name_in(path) == target]
         if len(named) == 1:
             return named[0]
         if named:
-            places = ", ".join(str(path if isinstance(path, Path) else path.vmx or path.pid) for path in named)
+            places = ", ".join(str((one.vmx or one.pid) if isinstance(one, Entry) else one) for one in named)
             raise BadInput(target, "machine", "one machine of this name, or a path", places)
         raise BadInput(target, "no such machine", "a path, or a name that `ringfence vm list` shows", "neither")
 
-    def _by_path(self, path: Path) -> Entry | Path:
+    def _by_path(self, path: Place) -> Entry | Place:
         try:
             entry = self.running_at(path)
             if entry is not None:
@@ -178,7 +185,7 @@ class Registry:
         finally:
             os.close(fd)
 
-    def _identity(self, vmx: Path | None) -> str:
+    def _identity(self, vmx: Place | None) -> str:
         return f"pid{os.getpid()}" if vmx is None else identity(vmx.resolve())
 
     def _read(self, path: Path) -> Entry | None:
@@ -232,7 +239,7 @@ def parse_entry(data: bytes) -> Entry | None:
     return entry if good and isinstance(entry.pid, int) and isinstance(entry.started, int | float) else None
 
 
-def name_in(vmx: Path) -> str:
+def name_in(vmx: Place) -> str:
     """The displayName of a .vmx file, else the file's own name, also when it cannot be read."""
     try:
         return VmxFile.read(vmx).get("displayName").strip() or vmx.stem

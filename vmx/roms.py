@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from hw.vga_spec import ROM_BYTES
 from ringfence.errors import BadInput, HostRefused
+from vmkernel.storage.place import Place
 from vmx.loader import load_firmware, read_file
 from vmx.vga_font import find_font
 
@@ -35,7 +36,7 @@ def find(name: str) -> Path | None:
     return next((folder / name for folder in search_path() if (folder / name).is_file()), None)
 
 
-def system_firmware(path: Path | None = None) -> bytes:
+def system_firmware(path: Place | None = None) -> bytes:
     """The BIOS from `path`, or the host's. Raises BadInput, and HostRefused where there is none."""
     path = path or find(BIOS)
     if path is None:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ringfence.errors import BadOption, HostRefused, RingfenceError
+from vmkernel.storage.place import Place
 from vmm.interrupts import Pm1
 from vmx.disc_tray import DiscTray
 from vmx.floppy_slot import FloppySlot
@@ -22,16 +23,26 @@ from vmx.input_queue import InputQueue
 from vmx.keys import strokes_of
 from vmx.log import Log
 from vmx.machine import Machine
-from vmx.machine_actions import ConsoleInfo, DeviceStatus, MachineStatus, SnapshotRow, TakenSnapshot
+from vmx.machine_actions import (
+    ConsoleInfo,
+    Deleted,
+    DeviceStatus,
+    MachineStatus,
+    Returned,
+    SnapshotRow,
+    TakenSnapshot,
+)  # fmt: skip
 from vmx.machine_list import configured_devices
 from vmx.plug import wanted_by
 from vmx.power import InvalidPowerState, PowerState
 from vmx.rfb import RfbServer
 from vmx.screenshot import take_screenshot
 from vmx.serial import SerialCable
+from vmx.snapshot_consolidate import LiveConsolidation
 from vmx.snapshot_files import MachineFiles
 from vmx.snapshot_live import LiveTaking
-from vmx.snapshots import list_snapshots
+from vmx.snapshot_return import LiveReturn
+from vmx.snapshots import find_snapshot, forget_snapshots, found, list_snapshots, list_strays
 from vmx.stop import StopKind, StopReason
 from vmx.suspend import suspend_soon
 from vmx.vmx_settings import VmxSettings, set_resume_from
@@ -45,11 +56,20 @@ class RunningMachine:
     """The plug between a machine and its control socket: a vmx.machine_actions.MachineActions."""
 
     def __init__(self, machine: Machine, settings: VmxSettings, log: Log) -> None:
-        self.machine, self.settings, self.log = machine, settings, log
-        self.input = InputQueue(machine.board.keyboard_controller, machine.lock, machine.board.backdoor.pointer)
-        self.vnc: RfbServer | None = None
-        self._ended = threading.Event()
-        self._state = PowerState.ON
+        self.log = log
+        self.returning: LiveReturn | None = None  # what the machine ends for, if it is for a return to a snapshot
+        self._gone = threading.Event()
+        self._present = threading.Lock()  # held while the machine is looked at without an action being under way
+        self.take_over(machine, settings)
+
+    def take_over(self, machine: Machine, settings: VmxSettings) -> None:
+        """In the place of the machine that was there before, and has ended."""
+        with self._present:
+            self.machine, self.settings = machine, settings
+            self.input = InputQueue(machine.board.keyboard_controller, machine.lock, machine.board.backdoor.pointer)
+            self.vnc: RfbServer | None = None
+            self._stopped, self._ended = threading.Event(), threading.Event()
+            self._state = PowerState.ON
 
     def start_console(self) -> None:
         """Keys and mouse, and the remote screen if one is wanted. Raises HostRefused and BadOption."""
@@ -66,12 +86,21 @@ class RunningMachine:
             self.vnc.start()
         self.log.write(f"VNC listening on {self.vnc.address}")
 
+    def stopped(self) -> None:
+        """No vCPU runs any more: whoever waits for the machine to rest need not."""
+        self._stopped.set()
+
     def ended(self) -> None:
         """The run is over: whoever waits for something need not. Gives back what `start_console` took."""
-        self._ended.set()
+        with self._present:
+            self._ended.set()
         if self.vnc is not None:
             self.vnc.close()
         self.input.close()
+
+    def gone(self) -> None:
+        """No machine takes this one's place: whoever waits for one need not."""
+        self._gone.set()
 
     # what may be asked at any time
 
@@ -79,6 +108,19 @@ class RunningMachine:
         return PowerState.OFF if self._ended.is_set() and self._state is PowerState.ON else self._state
 
     def status(self) -> MachineStatus:
+        with self._present:
+            return self._between() if self._ended.is_set() else self._status()
+
+    def _between(self) -> MachineStatus:
+        """There is no machine, or none yet again."""
+        config = self.settings.config
+        return MachineStatus(
+            config.name, self.power_state(), vmx=str(self.settings.file.path.absolute()), pid=os.getpid(),
+            vcpus=config.vcpus, memory_mib=config.memory_mib, devices=configured_devices(config),
+            unknown_keys=self.settings.unknown,
+        )  # fmt: skip
+
+    def _status(self) -> MachineStatus:
         config, machine = self.settings.config, self.machine
         stop = machine.stopping
         return MachineStatus(
@@ -117,6 +159,8 @@ class RunningMachine:
     def stop(self, *, hard: bool) -> None:
         if hard:
             self.machine.stop(StopReason(StopKind.SWITCHED_OFF))
+            with self.machine.lock:
+                self.machine.questions.leave_open()
         else:
             self.machine.interrupts.pm_event(Pm1.PWRBTN)
 
@@ -149,7 +193,7 @@ class RunningMachine:
 
     # devices
 
-    def connect(self, device: str, path: Path | None) -> None:
+    def connect(self, device: str, path: Place | None) -> None:
         backend = self._named(device)
         with self.machine.lock:
             if isinstance(backend, SerialCable):
@@ -216,6 +260,47 @@ class RunningMachine:
         self.log.write(f"SNAPSHOT {taken.uid} {taken.name!r}: the machine stood still for {taken.stun_ms:.1f} ms")
         return taken
 
+    def revert_snapshot(self, snapshot: str) -> Returned:
+        vmx = self.settings.file.path
+        returning = LiveReturn(MachineFiles(self.settings.file), find_snapshot(vmx, snapshot))
+        self.returning = returning
+        self.machine.stop(StopReason(StopKind.RETURNED))
+        return returning.wait(self._gone.is_set)
+
+    def delete_snapshot(self, snapshot: str, *, children: bool) -> Deleted:
+        files = self._files_of_running()
+        uid = find_snapshot(self.settings.file.path, snapshot)
+        found(files.tree, uid)
+        return self._forget(files, files.tree.descendants(uid) if children else [uid])
+
+    def delete_all_snapshots(self) -> Deleted:
+        files = self._files_of_running()
+        return self._forget(files, [snapshot.uid for snapshot in files.tree.snapshots])
+
+    def consolidate(self) -> Deleted:
+        files = self._files_of_running()
+        list_strays(files)
+        return self._fold(files)
+
+    def _files_of_running(self) -> MachineFiles:
+        files = MachineFiles(self.settings.file)
+        files.tidy(running=True)
+        return files
+
+    def _forget(self, files: MachineFiles, uids: list[int]) -> Deleted:
+        forget_snapshots(files, uids)
+        return self._fold(files)
+
+    def _fold(self, files: MachineFiles) -> Deleted:
+        folding = LiveConsolidation(self.machine, files, self._at_rest, self._stopped.is_set)
+        try:
+            folding.run()
+        finally:
+            if folding.stuns_ms:
+                times = ", ".join(f"{stun:.1f}" for stun in folding.stuns_ms)
+                self.log.write(f"SNAPSHOT links folded: the machine stood still for {times} ms")
+        return Deleted(tuple(folding.stuns_ms))
+
     # questions
 
     def answer(self, word: str) -> None:
@@ -236,5 +321,5 @@ class RunningMachine:
 
     def _wait(self, done: threading.Event) -> None:
         while not done.wait(LOOK_S):
-            if self._ended.is_set() and not done.is_set():
+            if (self._stopped.is_set() or self._ended.is_set()) and not done.is_set():
                 raise HostRefused("the machine ended before that")

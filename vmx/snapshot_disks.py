@@ -10,11 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from ringfence.errors import BadInput
+from vmkernel.storage.datastores import locate
+from vmkernel.storage.formats import holds_vmdk
+from vmkernel.storage.place import Place
 from vmx.machine_config import DriveMode
 from vmx.vmx_file import VmxFile, shown
+from vmx.vmx_keys import text
 
 PRESENT = re.compile(r"((?:ide[01]:[01])|(?:scsi[0-3]:(?:\d|1[0-5])))\.present", re.IGNORECASE)
 NOT_DISKS = frozenset({"cdrom-image", "cdrom-raw", "atapi-cdrom", "scsi-passthru"})
@@ -30,9 +33,9 @@ class MachineDisk:
     """A disk: its node such as ide0:0, the file of its youngest link, its mode, and the redo log in use, if any."""
 
     node: str
-    path: Path
+    path: Place
     mode: DriveMode
-    redo: Path | None = None
+    redo: Place | None = None
 
     @property
     def key(self) -> str:
@@ -63,12 +66,20 @@ def machine_disks(file: VmxFile) -> Iterator[MachineDisk]:
             known = ", ".join(mode.value for mode in DriveMode)
             raise BadInput(file.where(f"{node}.mode"), f"{node}.mode", f"one of {known}", shown(word))
         mode = DriveMode(word)
-        redo = file.get(f"{node}.redo").strip() if mode in WITH_REDO_LOG else ""
-        yield MachineDisk(node, folder / name, mode, folder / redo if redo else None)
+        redo = text(file, f"{node}.redo").strip() if mode in WITH_REDO_LOG else ""
+        yield MachineDisk(node, locate(folder, name), mode, locate(folder, redo) if redo else None)
 
 
-def redo_folder(file: VmxFile, disk: Path) -> Path:
+def redo_folder(file: VmxFile, disk: Place) -> Place:
     """Where a new redo log of this disk goes."""
     if file.get("snapshot.redoNotWithParent").strip().lower() != "true":
         return disk.parent
     return file.path.absolute().parent / (file.get("workingDir").strip() or ".")
+
+
+def refuse_bare_sectors(vmx: VmxFile, disk: MachineDisk) -> None:
+    """Raises BadInput: only a disk with a descriptor can have children."""
+    if not holds_vmdk(disk.path):
+        what = f"disk in mode {disk.mode.value}" if disk.mode in WITH_REDO_LOG else "disk of a machine with snapshots"
+        expected = "a VMDK, or mode independent-persistent"
+        raise BadInput(f"{vmx.where(disk.key)}: {disk.key}", what, expected, disk.path.name)

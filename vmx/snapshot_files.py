@@ -14,14 +14,23 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from pathlib import Path
 
 from ringfence.errors import RingfenceError
 from vmkernel.storage.chain import parent_path
+from vmkernel.storage.datastores import locate
 from vmkernel.storage.family import relatives
 from vmkernel.storage.formats import holds_vmdk
+from vmkernel.storage.place import Place
 from vmkernel.storage.redo.fold import finish, fold, merged_into
-from vmkernel.storage.redo.links import ancestry, files_of, is_ours, name_from, remove_files
+from vmkernel.storage.redo.links import (
+    LEFTOVER,
+    ancestry,
+    descriptor_of,
+    files_of,
+    is_ours,
+    name_from,
+    remove_files,
+)  # fmt: skip
 from vmx.snapshot_disks import machine_disks, redo_folder
 from vmx.vmsd import SnapshotTree
 from vmx.vmx_file import VmxFile
@@ -39,11 +48,11 @@ def silent(link: str, done: int, total: int) -> None:
 class Links:
     """The links of all needed disks. `broken` says why a disk could not be followed to its base."""
 
-    named: set[Path] = field(default_factory=set)
-    children: dict[Path, set[Path]] = field(default_factory=dict)
-    broken: dict[Path, RingfenceError] = field(default_factory=dict)
+    named: set[Place] = field(default_factory=set)
+    children: dict[Place, set[Place]] = field(default_factory=dict)
+    broken: dict[Place, RingfenceError] = field(default_factory=dict)
 
-    def add(self, disk: Path) -> None:
+    def add(self, disk: Place) -> None:
         self.named.add(disk.resolve())
         try:
             if not holds_vmdk(disk):
@@ -57,7 +66,7 @@ class Links:
         for link in links:
             self.children.setdefault(link, set())
 
-    def files(self) -> set[Path]:
+    def files(self) -> set[Place]:
         """All files of all links."""
         return set().union(*(files_of(link) for link in self.children))
 
@@ -72,10 +81,10 @@ class MachineFiles:
         self.stem = vmx.path.stem
         self.tree = SnapshotTree.read(vmx.path.resolve().with_suffix(".vmsd"))
 
-    def path(self, name: str) -> Path:
-        return (self.folder / name).resolve()
+    def path(self, name: str) -> Place:
+        return locate(self.folder, name).resolve()
 
-    def name(self, path: Path) -> str:
+    def name(self, path: Place) -> str:
         return name_from(self.folder, path)
 
     def links(self) -> Links:
@@ -90,12 +99,12 @@ class MachineFiles:
                 found.add(self.path(kept.file))
         return found
 
-    def to_remove(self, paths: Iterable[Path]) -> None:
+    def to_remove(self, paths: Iterable[Place]) -> None:
         """To be removed once nothing needs it; said in the .vmsd when that is written next."""
         listed = self.tree.unfinished.remove
         listed += [name for name in map(self.name, paths) if name not in listed]
 
-    def to_fold(self, paths: Iterable[Path]) -> None:
+    def to_fold(self, paths: Iterable[Place]) -> None:
         listed = self.tree.unfinished.fold
         listed += [name for name in map(self.name, paths) if name not in listed]
 
@@ -110,13 +119,22 @@ class MachineFiles:
         self._finish_revert()
         if not running:
             self._finish_folds()
-        while folding and (run := self._next_fold()) is not None:
-            fold(run, lambda done, total, run=run: self.progress(run[0].name, done, total))  # type: ignore[misc]
-            self._finish(run[-1])
+        while folding and (run := self.next_fold()) is not None:
+            self.fold(run)
+            self.finish(run[-1])
         self._remove()
-        if folding and self.tree.needs_consolidation:
+        if folding:
+            self.consolidated()
+
+    def consolidated(self) -> None:
+        """Nothing is left to be folded."""
+        if self.tree.needs_consolidation:
             self.tree.needs_consolidation = False
             self.tree.write()
+
+    def fold(self, run: list[Place]) -> None:
+        """Copy links into the lowest of them; `finish` gives the highest up."""
+        fold(run, lambda done, total: self.progress(run[0].name, done, total))
 
     def _finish_revert(self) -> None:
         """A return to a snapshot, cut short, has happened when the machine has the disks that were made for it."""
@@ -129,7 +147,7 @@ class MachineFiles:
         left.revert, left.revert_to = 0, []
         self.tree.write()
 
-    def ancestry(self, disk: Path) -> list[Path]:
+    def ancestry(self, disk: Place) -> list[Place]:
         """The links of a disk, or what can be found of them."""
         try:
             return ancestry(disk)
@@ -137,16 +155,25 @@ class MachineFiles:
             return [disk.resolve()]
 
     def _finish_folds(self) -> None:
-        """Links that are second names of others already."""
-        links = self.links()
-        for link in sorted(links.children):
-            if merged_into(link) is not None:
-                self._finish(link)
+        for link in self.folded():
+            self.finish(link)
 
-    def _finish(self, top: Path) -> None:
+    def folded(self) -> list[Place]:
+        """Links that are second names of others already."""
+        return [link for link in sorted(self.links().children) if merged_into(link) is not None]
+
+    def finish(self, top: Place) -> None:
+        """One that has been folded goes, and whoever names it names what it was folded into.
+
+        What it leaves over is listed first: once its children name another, nothing leads to it.
+        """
+        text = descriptor_of(top)
+        named = [top.parent / value for key, value in (text.ddb() if text else {}).items() if key.startswith(LEFTOVER)]
+        self.to_remove([*(path.resolve() for path in named), top])
+        self.tree.write()
         finish(top, self._rename, self.links().children.get(top, ()))
 
-    def _next_fold(self) -> list[Path] | None:
+    def next_fold(self) -> list[Place] | None:
         """[target, ..., top]: links that are to be folded, one upon the other, and what stands on them."""
         links = self.links()
         self._add_strangers(links)
@@ -170,7 +197,7 @@ class MachineFiles:
                     if parent in links.children and link.path.resolve() not in doomed:
                         links.children[parent].add(link.path.resolve())
 
-    def _rename(self, top: Path, target: Path, leftover: list[Path]) -> None:
+    def _rename(self, top: Place, target: Place, leftover: list[Place]) -> None:
         """Whoever names `top` names `target`; both are the same disk. What is left over then is not forgotten."""
         self.to_remove(leftover)
         self.tree.write()
@@ -205,10 +232,10 @@ class MachineFiles:
         left.fold = [name for name in left.fold if self._may_fold_later(self.path(name), links)]
         self.tree.write()
 
-    def _is_state(self, path: Path) -> bool:
+    def _is_state(self, path: Place) -> bool:
         """Is it a state file of this machine, whole or half written?"""
         name = path.name.removeprefix(".")
         return path.parent == self.folder and name.startswith(f"{self.stem}-") and STATE.search(name) is not None
 
-    def _may_fold_later(self, link: Path, links: Links) -> bool:
+    def _may_fold_later(self, link: Place, links: Links) -> bool:
         return link in links.children and link not in links.named

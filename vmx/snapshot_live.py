@@ -3,7 +3,7 @@
 Its disks are flushed, its memory is saved if that is asked for, each disk gets a new youngest link; then it goes on.
 What can fail comes before the .vmx file names the new links, and after that nothing does: the machine writes to what
 the file names. The old links can be read by others from then on.
-Not done while it runs: a return to a snapshot, and deleting one.
+Return to one while it runs: snapshot_return.py; deleting one: snapshot_consolidate.py.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import time
 from contextlib import ExitStack
 
 from ringfence.errors import BadInput, BadOption, RingfenceError
-from vmkernel.storage.blocks import DiskBlocks
 from vmkernel.storage.chain import Chain
 from vmkernel.storage.redo.child import make_child
 from vmkernel.storage.vmdk.link import Link, open_link
-from vmx.attachments import Disk
+from vmx.live_disks import live_chains
 from vmx.machine import Machine
 from vmx.machine_actions import TakenSnapshot
 from vmx.snapshot_disks import machine_disks
@@ -26,16 +25,6 @@ from vmx.snapshots import Taking, give_up
 from vmx.suspend import suspend, unfinished
 
 US_PER_S = 1_000_000
-
-
-def live_chains(machine: Machine) -> dict[str, Chain]:
-    """The open chains of a machine's disks, by node."""
-    ide = {
-        f"ide{channel}:{unit}": drive.medium.disk
-        for (channel, unit), drive in machine.attachments.drives.items()
-        if isinstance(drive, Disk) and isinstance(drive.medium, DiskBlocks) and isinstance(drive.medium.disk, Chain)
-    }
-    return ide | machine.attachments.chains
 
 
 class LiveTaking:

@@ -6,11 +6,12 @@ other groups are those of a suspended machine, which can go on from the file. Wi
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
-from ringfence.errors import BadInput
+from ringfence.errors import BadInput, HostRefused
+from vmkernel.storage.block_file import BlockFile
+from vmkernel.storage.errors import MissingLink
+from vmkernel.storage.place import Place
 from vmx.vmss import Container, Group, Tag, pack, read_container
 from vmx.vmx_file import replace_file
 
@@ -31,19 +32,17 @@ def state_group(uid: int, config: bytes) -> Group:
     return Group(GROUP, (Tag(UID, str(uid).encode()), Tag(CONFIG, config)))
 
 
-def write_state(path: Path, uid: int, config: bytes) -> None:
+def write_state(path: Place, uid: int, config: bytes) -> None:
     """A snapshot without memory, all or nothing. Raises HostRefused."""
     replace_file(path, pack((state_group(uid, config),), 0) + b"\0\0", 0o600)
 
 
-def read_state(path: Path) -> SnapshotState:
+def read_state(path: Place) -> SnapshotState:
     """Raises BadInput for a file that is missing, damaged or another's."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise BadInput(str(path), "cannot open", "the state of a snapshot", str(error.strerror)) from error
-    try:
-        container: Container = read_container(fd, str(path))
-    finally:
-        os.close(fd)
+        file = BlockFile.open(path, lock=False)
+    except (HostRefused, MissingLink) as error:
+        raise BadInput(str(path), "cannot open", "the state of a snapshot", str(error)) from error
+    with file:
+        container: Container = read_container(file, str(path))
     return SnapshotState(container.value(str(path), GROUP, CONFIG), container.large_bytes > 0)

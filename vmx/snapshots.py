@@ -4,33 +4,31 @@ The link that a disk is written to is never one that a snapshot owns. Each chang
 machine that is switched on after it was cut short shows what it showed before or what it was to show: what is to be
 done is said in the .vmsd file; new files are made; the .vmx file names them; the .vmsd file says that it has happened;
 old files go.
-Of a running machine: snapshot_live.py.
+Of a running machine: snapshot_live.py, snapshot_return.py, snapshot_consolidate.py.
 Source: VMware, Basic System Administration (ESX Server 3), "Using Snapshots"; VMware KB 1015180.
 """
 
 from __future__ import annotations
 
-import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from ringfence.errors import BadInput, BadOption, HostRefused, RingfenceError
+from vmkernel.storage.block_file import copy_file, sync_folder
 from vmkernel.storage.chain import open_disk
 from vmkernel.storage.create import SNAPSHOTS_MAX
-from vmkernel.storage.formats import holds_vmdk
+from vmkernel.storage.place import Place, elsewhere, name_too
 from vmkernel.storage.redo.child import child_path, files_made, make_child
 from vmkernel.storage.redo.links import files_of
 from vmx.machine_actions import SnapshotRow
 from vmx.machine_lock import MachineLock
 from vmx.registry import Registry
-from vmx.snapshot_disks import WITH_REDO_LOG, MachineDisk, machine_disks, redo_folder
+from vmx.snapshot_disks import WITH_REDO_LOG, MachineDisk, machine_disks, redo_folder, refuse_bare_sectors
 from vmx.snapshot_files import MachineFiles, Progress, silent
 from vmx.snapshot_state import read_state, write_state
 from vmx.vmsd import Snapshot, SnapshotDisk, SnapshotTree
-from vmx.vmx_file import VmxFile, sync_folder
+from vmx.vmx_file import VmxFile
 
 MEMORY_KEY = ("ringfence.memory", "TRUE")
 RESUME_FROM = "checkpoint.vmState"
@@ -42,7 +40,7 @@ KEPT_OF_A_CARD = (".address", ".generatedaddress", ".generatedaddressoffset", ".
 
 
 @contextmanager
-def switched_off(vmx: Path, progress: Progress = silent) -> Iterator[MachineFiles]:
+def switched_off(vmx: Place, progress: Progress = silent) -> Iterator[MachineFiles]:
     """A machine that nobody has running, and that nobody switches on meanwhile. Raises MachineInUse and BadInput."""
     lock = MachineLock.acquire(vmx, Registry.of_user().directory)
     try:
@@ -69,10 +67,10 @@ class Taking:
         while (state := files.folder / f"{files.stem}-Snapshot{self.uid}.vmsn").exists():
             self.uid += 1
         self.state = state
-        self.children: dict[str, tuple[MachineDisk, Path]] = {}
+        self.children: dict[str, tuple[MachineDisk, Place]] = {}
         for disk in machine_disks(files.vmx):
             if disk.takes_part:
-                refuse_raw(files.vmx, disk)
+                refuse_bare_sectors(files.vmx, disk)
                 refuse_redo_log(files.vmx, disk)
                 taken = [path for _, path in self.children.values()]
                 child = child_path(disk.path.resolve(), redo_folder(files.vmx, disk.path.resolve()), taken)
@@ -124,14 +122,6 @@ class Taking:
         return self.snapshot
 
 
-def refuse_raw(vmx: VmxFile, disk: MachineDisk) -> None:
-    """Raises BadInput: only a disk with a descriptor can have children."""
-    if not holds_vmdk(disk.path):
-        where = f"{vmx.where(disk.key)}: {disk.key}"
-        expected = "a VMDK, or mode independent-persistent"
-        raise BadInput(where, "disk of a machine with snapshots", expected, disk.path.name)
-
-
 def refuse_redo_log(vmx: VmxFile, disk: MachineDisk) -> None:
     """Raises BadInput: what such a disk is written to is to go when the machine is switched off."""
     if disk.mode in WITH_REDO_LOG:
@@ -164,49 +154,71 @@ def give_up(files: MachineFiles, *, running: bool = False) -> None:
         MachineFiles(VmxFile.read(files.vmx.path)).tidy(running=running)
 
 
+class Reverting:
+    """The steps of a return to a snapshot, for a machine that runs or does not: `carry_out` once it does not.
+
+    `notes` are for a person. `has_memory`: the machine is suspended then, and goes on from there.
+    """
+
+    def __init__(self, files: MachineFiles, uid: int) -> None:
+        """Raises BadOption and BadInput; nothing has changed then."""
+        self.files, self.snapshot = files, found(files.tree, uid)
+        self.notes: list[str] = []
+        self.config, self.has_memory = restored_config(files, self.snapshot, self.notes)
+        self.children: list[tuple[Place, Place]] = []
+        for kept in self.snapshot.disks:
+            frozen = files.path(kept.file)
+            taken = [path for _, path in self.children]
+            child = child_path(frozen, redo_folder(self.config, frozen), taken)
+            self.children.append((frozen, child))
+            self.config.set(f"{kept.node}.fileName", files.name(child))
+            self.config.set(f"{kept.node}.present", "TRUE")
+        resume = files.folder / f"{files.stem}-{secrets.token_hex(4)}.vmss"
+        self.resume = resume if self.has_memory else None
+
+    def prepare(self) -> None:
+        """Make the disks' new links, which nothing needs yet. Raises HostRefused and BadInput."""
+        announce_revert(self.files, self.snapshot.uid, [child for _, child in self.children], self.resume)
+        for frozen, child in self.children:
+            with open_disk(frozen) as chain:
+                make_child(child, chain)
+        if self.resume is not None:
+            second_name(self.files.path(self.snapshot.file), self.resume)
+
+    def carry_out(self) -> None:
+        """The .vmx file names them, and what was written since goes."""
+        files, config = self.files, self.config
+        if self.resume is not None or config.get(RESUME_FROM):
+            config.set(RESUME_FROM, files.name(self.resume) if self.resume is not None else "")
+        config.write()
+        files.vmx = config
+        files.tree.current = self.snapshot.uid
+        files.tree.unfinished.revert, files.tree.unfinished.revert_to = 0, []
+        files.tree.write()
+        files.tidy()
+
+
 def revert(files: MachineFiles, uid: int) -> list[str]:
     """Back to a snapshot: notes for a person. What was done since the latest snapshot is lost.
 
     Of one with memory the machine is suspended then, and goes on from there. Raises BadOption, BadInput, HostRefused.
     """
     files.tidy()
-    snapshot = found(files.tree, uid)
-    notes: list[str] = []
-    config, has_memory = restored_config(files, snapshot, notes)
-    children: list[tuple[Path, Path]] = []
-    for kept in snapshot.disks:
-        frozen = files.path(kept.file)
-        child = child_path(frozen, redo_folder(config, frozen), [path for _, path in children])
-        children.append((frozen, child))
-        config.set(f"{kept.node}.fileName", files.name(child))
-        config.set(f"{kept.node}.present", "TRUE")
-    resume = files.folder / f"{files.stem}-{secrets.token_hex(4)}.vmss" if has_memory else None
-    announce_revert(files, uid, [child for _, child in children], resume)
+    reverting = Reverting(files, uid)
     try:
-        for frozen, child in children:
-            with open_disk(frozen) as chain:
-                make_child(child, chain)
-        if resume is not None:
-            second_name(files.path(snapshot.file), resume)
-        if resume is not None or config.get(RESUME_FROM):
-            config.set(RESUME_FROM, files.name(resume) if resume is not None else "")
-        config.write()
+        reverting.prepare()
+        reverting.carry_out()
     except RingfenceError:
         give_up(files)
         raise
-    files.vmx = config
-    files.tree.current = uid
-    files.tree.unfinished.revert, files.tree.unfinished.revert_to = 0, []
-    files.tree.write()
-    files.tidy()
-    return notes
+    return reverting.notes
 
 
-def announce_revert(files: MachineFiles, uid: int, children: list[Path], resume: Path | None) -> None:
+def announce_revert(files: MachineFiles, uid: int, children: list[Place], resume: Place | None) -> None:
     """What is made, and what is given up: nothing of it is removed as long as the .vmx file needs it."""
     before = files.links()
     kept = MachineFiles(VmxFile.new(files.vmx.path)).links()
-    given_up: set[Path] = set()
+    given_up: set[Place] = set()
     for disk in machine_disks(files.vmx):
         if disk.takes_part and not before.broken and not kept.broken:
             links = files.ancestry(disk.path)
@@ -246,14 +258,14 @@ def is_kept(key: str) -> bool:
     return low.startswith(KEPT_PREFIXES) or (low.startswith("ethernet") and low.endswith(KEPT_OF_A_CARD))
 
 
-def second_name(path: Path, name: Path) -> None:
+def second_name(path: Place, name: Place) -> None:
     """The same file under another name, which is removed when the machine goes on; a copy where there are no links."""
     try:
-        try:
-            os.link(path, name)
-        except OSError:
-            shutil.copyfile(path, name)
-            name.chmod(0o600)
+        if elsewhere(path) is None:
+            with suppress(OSError):  # a file system without links
+                name_too(path, name)
+        if not name.exists():
+            copy_file(path, name, 0o600)
         sync_folder(name.parent)
     except OSError as error:
         raise HostRefused(f"{name}: cannot create: {error.strerror}") from error
@@ -276,6 +288,12 @@ def delete_all(files: MachineFiles) -> None:
 
 def forget(files: MachineFiles, uids: list[int]) -> None:
     files.tidy()
+    forget_snapshots(files, uids)
+    files.tidy(folding=True)
+
+
+def forget_snapshots(files: MachineFiles, uids: list[int]) -> None:
+    """The .vmsd file names them no longer, and lists what is to be folded and removed."""
     tree, before = files.tree, files.links()
     for uid in uids:
         gone = tree.get(uid)
@@ -289,22 +307,26 @@ def forget(files: MachineFiles, uids: list[int]) -> None:
             files.to_remove(sorted(files_of(link)))
     tree.needs_consolidation = bool(tree.unfinished.fold)
     tree.write()
-    files.tidy(folding=True)
 
 
 def consolidate(files: MachineFiles) -> None:
     """Fold every link in the machine's folder that neither the machine nor a snapshot names."""
     files.tidy()
+    list_strays(files)
+    files.tidy(folding=True)
+
+
+def list_strays(files: MachineFiles) -> None:
+    """Links in the machine's folder that neither it nor a snapshot names are to be folded."""
     links = files.links()
     files.to_fold(sorted(link for link in links.children.keys() - links.named if link.parent == files.folder))
     files.tree.write()
-    files.tidy(folding=True)
 
 
 # looking
 
 
-def list_snapshots(vmx: Path) -> tuple[SnapshotRow, ...]:
+def list_snapshots(vmx: Place) -> tuple[SnapshotRow, ...]:
     """In the order of their creation. Raises BadInput."""
     folder = vmx.resolve().parent
     tree = SnapshotTree.read(vmx.resolve().with_suffix(".vmsd"))
@@ -329,7 +351,7 @@ def found(tree: SnapshotTree, uid: int) -> Snapshot:
     return tree.get(uid)
 
 
-def find_snapshot(vmx: Path, text: str) -> int:
+def find_snapshot(vmx: Place, text: str) -> int:
     """The number of a snapshot that is called by its number or its name. Raises BadOption and BadInput."""
     rows = list_snapshots(vmx)
     if text.isascii() and text.isdigit() and any(row.uid == int(text) for row in rows):

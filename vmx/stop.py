@@ -20,6 +20,7 @@ class StopKind(Enum):
     SHUTDOWN = "triple fault"
     RESET = "the guest reset the machine"
     SUSPENDED = "the machine was suspended"
+    RETURNED = "the machine returned to a snapshot"
     DEBUG = "the debugger's breakpoint, watchpoint or step"
     LEFT = "the person at the terminal left"
     TIMED_OUT = "the time limit passed"

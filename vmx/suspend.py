@@ -17,10 +17,12 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ringfence.errors import BadInput, HostRefused, RingfenceError
+from vmkernel.storage.block_file import BlockFile, sync_folder
+from vmkernel.storage.errors import HostTrouble, MissingLink
+from vmkernel.storage.place import P, Place
 from vmm.layout_spec import VcpuState
 from vmm.state import check
 from vmm.vcpu import Activity
@@ -31,6 +33,7 @@ from vmx.vmss import PAGE, Container, Group, Tag, pack, read_container
 CHUNK = 1 << 20
 FORMAT = 1
 OURS = "Ringfence"
+PRIVATE = 0o600  # all of a guest's memory is for nobody but the machine's owner
 MEMORY, CPU = "memory", "cpu"
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
@@ -47,6 +50,10 @@ def facts(machine: Machine) -> dict[str, Any]:
         "firmware": hashlib.sha256(attached.firmware).hexdigest(),
         "video_rom": hashlib.sha256(attached.video_rom).hexdigest(),
         "drives": sorted(f"{node} {type(drive).__name__}" for node, drive in attached.nodes().items()),
+        "nics": sorted(
+            f"ethernet{number} {nic.kind.value} {nic.address.hex()} {hashlib.sha256(nic.rom).hexdigest()}"
+            for number, nic in attached.nics.items()
+        ),
         "adapters": sorted(f"scsi{number} {adapter.kind.value}" for number, adapter in attached.scsi.items()),
     }
 
@@ -55,7 +62,7 @@ def facts(machine: Machine) -> dict[str, Any]:
 
 
 def suspend_soon(
-    machine: Machine, path: Path, failed: Callable[[RingfenceError], None], saved: Callable[[], None] = lambda: None
+    machine: Machine, path: Place, failed: Callable[[RingfenceError], None], saved: Callable[[], None] = lambda: None
 ) -> None:
     """Suspend a running machine as soon as it is at rest, and end its run; if it cannot be saved it runs on.
 
@@ -81,7 +88,7 @@ def suspend_soon(
 
 
 def suspend(
-    machine: Machine, path: Path, progress: Progress = lambda done, total: None, more: tuple[Group, ...] = ()
+    machine: Machine, path: Place, progress: Progress = lambda done, total: None, more: tuple[Group, ...] = ()
 ) -> None:
     """Save a machine that is at rest and stunned, once its disks are; `more` goes with it.
 
@@ -117,23 +124,27 @@ def suspend(
     meta = pack(groups, len(ram))
     temporary = unfinished(path)
     try:
-        with open(temporary, "xb", opener=open_private) as file:
-            file.write(meta)
+        with BlockFile.create(temporary, PRIVATE) as file:
+            file.write(0, [meta])
             file.truncate(len(meta) + len(ram) + 2)
             for offset, chunk in touched(machine):
                 if any_set(chunk):
-                    write_all(file.fileno(), chunk, len(meta) + offset)
+                    file.write(len(meta) + offset, [chunk])
                 progress(offset + len(chunk), len(ram))
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+            file.sync()
+        temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
         raise HostRefused(f"{path}: the machine could not be suspended: {error.strerror or error}") from error
+    except HostTrouble as error:
+        raise HostRefused(f"{path}: the machine could not be suspended: {error.reason}") from error
+    except HostRefused as error:
+        raise HostRefused(f"{path}: the machine could not be suspended: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def unfinished(path: Path) -> Path:
+def unfinished(path: P) -> P:
     """What the file is called while it is written."""
     return path.with_name(f".{path.name}.{os.getpid()}")
 
@@ -144,27 +155,6 @@ def control_registers(machine: Machine) -> Iterator[Tag]:
         state = vcpu.state
         for register, value in ((0, state.cr0), (2, state.cr2), (3, state.cr3), (4, state.cr4)):
             yield Tag("CR", int(value).to_bytes(4, "little"), (number, register))
-
-
-def open_private(path: str, flags: int) -> int:
-    """All of a guest's memory is for nobody but the machine's owner."""
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
-
-
-def write_all(fd: int, data: memoryview, offset: int) -> None:
-    """A disk that fills up takes a part, and says why only when asked again."""
-    while data:
-        written = os.pwrite(fd, data, offset)
-        data, offset = data[written:], offset + written
-
-
-def sync_folder(folder: Path) -> None:
-    """A rename in it is on the disk."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def touched(machine: Machine) -> Iterator[tuple[int, memoryview]]:
@@ -200,7 +190,7 @@ class Saved:
     """A file that was found whole but for its memory. `close` when the machine has it, or will not."""
 
     where: str
-    fd: int
+    file: BlockFile
     container: Container
     facts: dict[str, Any]
 
@@ -212,18 +202,18 @@ class Saved:
         return int(self.tag("tscHz"))
 
     def close(self) -> None:
-        os.close(self.fd)
+        self.file.close()
 
 
-def open_saved(path: Path) -> Saved:
+def open_saved(path: Place) -> Saved:
     """Raises BadInput for a file that is damaged, or none of ours."""
     where = str(path)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise BadInput(where, "cannot open", "a suspended machine", str(error.strerror)) from error
+        file = BlockFile.open(path, lock=False)
+    except (HostRefused, MissingLink) as error:
+        raise BadInput(where, "cannot open", "a suspended machine", str(error)) from error
     try:
-        container = read_container(fd, where)
+        container = read_container(file, where)
         if OURS not in container.groups:
             raise BadInput(where, "groups", f"one called {OURS}", ", ".join(container.groups) or "none")
         try:
@@ -232,9 +222,9 @@ def open_saved(path: Path) -> Saved:
             raise BadInput(where, "facts", "JSON", str(error)) from error
         if not isinstance(said, dict) or said.get("format") != FORMAT:
             raise BadInput(where, "facts", f"format {FORMAT}", "another")
-        return Saved(where, fd, container, said)
+        return Saved(where, file, container, said)
     except BaseException:
-        os.close(fd)
+        file.close()
         raise
 
 
@@ -294,22 +284,16 @@ def read_memory(machine: Machine, saved: Saved, sums: bytes, progress: Progress)
         for at in range(0, size, CHUNK):
             with ram[at : min(at + CHUNK, size)] as chunk:
                 expected = int.from_bytes(sums[at // CHUNK * 4 :][:4], "little")
-                if is_hole(saved.fd, base + at, len(chunk)):
+                end = base + at + len(chunk)
+                if saved.file.next_data(base + at, end) == end:
                     found = zlib.crc32(bytes(len(chunk)))
                 else:
-                    got = os.preadv(saved.fd, [chunk], base + at)
-                    found = zlib.crc32(chunk) if got == len(chunk) else -1
+                    try:
+                        saved.file.read(base + at, [chunk])
+                    except HostTrouble as error:
+                        raise BadInput(saved.where, f"memory at {at:#x}", "memory", error.reason) from error
+                    found = zlib.crc32(chunk)
                 if found != expected:
-                    raise BadInput(
-                        saved.where, f"memory at {at:#x}", f"checksum {expected:#010x}",
-                        f"{found:#010x}" if found >= 0 else "the end of the file",
-                    )  # fmt: skip
+                    expected_text, found_text = f"checksum {expected:#010x}", f"{found:#010x}"
+                    raise BadInput(saved.where, f"memory at {at:#x}", expected_text, found_text)
                 progress(at + len(chunk), size)
-
-
-def is_hole(fd: int, offset: int, length: int) -> bool:
-    """Does the file hold nothing there?"""
-    try:
-        return os.lseek(fd, offset, os.SEEK_DATA) >= offset + length
-    except OSError:  # ENXIO: no data from there on
-        return True

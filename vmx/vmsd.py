@@ -18,9 +18,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ringfence.errors import BadInput, BadOption
+from vmkernel.storage.place import Place
 from vmx.vmx_file import FILE_BYTES_MAX, VmxFile, read_regular
 
 SNAPSHOTS_MAX = 1024
@@ -90,7 +90,7 @@ class SnapshotTree:
         self._check()
 
     @classmethod
-    def read(cls, path: Path) -> SnapshotTree:
+    def read(cls, path: Place) -> SnapshotTree:
         """An empty or missing file has no snapshots. Raises BadInput and HostRefused."""
         data = read_regular(path) if path.exists() else b""
         return cls(VmxFile.parse(data if data.strip() else FIRST_LINE, path))

@@ -7,7 +7,6 @@ second word is a CRC-32 of everything from the group table to that block.
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from construct import ConstructError, StreamError
 
 from ringfence.errors import BadInput
+from vmkernel.storage.block_file import BlockFile
 from vmx.vmss_spec import (
     BLOCK,
     BLOCK_DATA,
@@ -117,11 +117,10 @@ def pack(groups: Sequence[Group], large_bytes: int) -> bytes:
     return header + meta
 
 
-def read_container(fd: int, where: str) -> Container:
+def read_container(file: BlockFile, where: str) -> Container:
     """Read and check everything but the large block. Raises BadInput for what is damaged or no such file."""
-    file_bytes = os.fstat(fd).st_size
     try:
-        return _Reader(fd, where, file_bytes).read()
+        return _Reader(file, where).read()
     except (ConstructError, StreamError, UnicodeDecodeError, IndexError) as error:
         raise BadInput(where, "suspended state", "a whole container", f"damage: {error}") from error
 
@@ -129,9 +128,9 @@ def read_container(fd: int, where: str) -> Container:
 class _Reader:
     """One pass over the metadata."""
 
-    def __init__(self, fd: int, where: str, file_bytes: int) -> None:
-        self.where, self.file_bytes = where, file_bytes
-        self.meta = os.pread(fd, min(file_bytes, META_BYTES_MAX), 0)
+    def __init__(self, file: BlockFile, where: str) -> None:
+        self.where, self.file_bytes = where, file.refresh()
+        self.meta = file.some_at(0, META_BYTES_MAX)
         self.large: tuple[int, int] | None = None
 
     def read(self) -> Container:

@@ -22,8 +22,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from ringfence.errors import BadInput, BadOption, HostRefused
+from vmkernel.storage import block_file
+from vmkernel.storage.block_file import sync_folder
+from vmkernel.storage.errors import MissingLink
+from vmkernel.storage.place import Elsewhere, Place, elsewhere
 
 FILE_BYTES_MAX = 1 << 20  # a machine's is about 4 KiB
 ENCODING_KEY = ".encoding"
@@ -76,7 +81,7 @@ class Line:
 class VmxFile:
     """The lines of a dictionary file. Keys are found whatever their case."""
 
-    def __init__(self, path: Path, lines: list[Line], encoding: str, notes: list[Note]) -> None:
+    def __init__(self, path: Place, lines: list[Line], encoding: str, notes: list[Note]) -> None:
         self.path, self.encoding, self.notes = path, encoding, notes
         self.lines = lines
         self._newline = b"\r\n" if lines and lines[0].raw.endswith(b"\r\n") else b"\n"
@@ -84,17 +89,17 @@ class VmxFile:
         self._reindex()
 
     @classmethod
-    def new(cls, path: Path) -> VmxFile:
+    def new(cls, path: Place) -> VmxFile:
         """An empty dictionary with the line that a .vmx file begins with; nothing is written yet."""
         return cls.parse(f"{INTERPRETER_LINE}\n".encode(), path)
 
     @classmethod
-    def read(cls, path: Path) -> VmxFile:
+    def read(cls, path: Place) -> VmxFile:
         """Raises BadInput, naming the line, and HostRefused."""
         return cls.parse(read_regular(path), path)
 
     @classmethod
-    def parse(cls, data: bytes, path: Path) -> VmxFile:
+    def parse(cls, data: bytes, path: Place) -> VmxFile:
         """Raises BadInput."""
         if len(data) > FILE_BYTES_MAX:
             raise BadInput(str(path), "length", f"at most {FILE_BYTES_MAX} bytes", f"{len(data)}")
@@ -212,7 +217,7 @@ def parse_line(raw: bytes, number: int, where: str, encoding: str) -> tuple[Line
     return Line(raw, number, match["key"], value), warning
 
 
-def declared_encoding(raws: list[bytes], path: Path) -> str:
+def declared_encoding(raws: list[bytes], path: Place) -> str:
     """Python's name of the encoding that the file declares. Raises BadInput."""
     for number, raw in enumerate(raws, 1):
         text = raw.decode("latin-1").strip()
@@ -249,10 +254,12 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "...")
 
 
-def read_regular(path: Path) -> bytes:
+def read_regular(path: Place) -> bytes:
     """A small file's bytes. Raises BadInput for one that is missing or no regular file, and HostRefused."""
+    if (other := elsewhere(path)) is not None:
+        return read_elsewhere(other)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO does not keep us waiting
+        fd = os.open(cast(Path, path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO does not keep us waiting
     except FileNotFoundError:
         raise BadInput(str(path), "no such file", "a file", "nothing") from None
     except (OSError, ValueError) as error:
@@ -270,12 +277,23 @@ def read_regular(path: Path) -> bytes:
         os.close(fd)
 
 
-def replace_file(path: Path, data: bytes, mode: int = 0o644) -> None:
+def read_elsewhere(path: Elsewhere) -> bytes:
+    try:
+        with path.open_file(writable=False, lock=False) as file:
+            return file.some_at(0, FILE_BYTES_MAX + 1)
+    except MissingLink:
+        raise BadInput(str(path), "no such file", "a file", "nothing") from None
+
+
+def replace_file(path: Place, data: bytes, mode: int = 0o644) -> None:
     """Write beside it, then rename: a reader, and a power cut, finds the old file or the new one. Raises HostRefused.
 
     An existing file keeps its mode; a symbolic link keeps pointing where it does.
     """
-    temporary = None
+    if elsewhere(path) is not None:
+        block_file.replace_file(path, data)
+        return
+    path, temporary = cast(Path, path), None
     try:
         target = path.resolve()
         with suppress(FileNotFoundError):
@@ -293,12 +311,3 @@ def replace_file(path: Path, data: bytes, mode: int = 0o644) -> None:
             with suppress(OSError):
                 os.unlink(temporary)
         raise HostRefused(f"{path}: cannot write: {getattr(error, 'strerror', None) or error}") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Have a rename survive a power cut."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

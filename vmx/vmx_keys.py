@@ -100,7 +100,7 @@ KEYS: tuple[Key, ...] = (
     Key("guestOSAltName", TEXT, "", Use.KEPT, "guest system's long name"),
     Key("memsize", Number(4, MEMORY_MIB_MAX, 4, "MiB"), "32", Use.HONOURED, "memory"),
     Key("numvcpus", Number(1, VCPUS_MAX), "1", Use.HONOURED, "processors"),
-    Key("nvram", TEXT, "", Use.LATER, "file of the clock chip's memory"),
+    Key("nvram", TEXT, "", Use.HONOURED, "file that keeps the clock chip's memory; none when empty"),
     Key("extendedConfigFile", TEXT, "", Use.KEPT, "team information"),
     Key("workingDir", TEXT, "", Use.LATER, "where snapshots go"),
     Key("uuid.bios", HexBytes(16), "", Use.HONOURED, "identity that the guest sees; made at power-on when missing"),
@@ -114,7 +114,7 @@ KEYS: tuple[Key, ...] = (
     Key("ide{1}:{1}.clientDevice", FLAG, "FALSE", Use.HONOURED, "drive of a remote console: no medium"),
     Key("ide{1}:{1}.autodetect", FLAG, "FALSE", Use.HONOURED, "find the host's device"),
     Key("ide{1}:{1}.mode", MODES, "persistent", Use.HONOURED, "what becomes of writes"),
-    Key("ide{1}:{1}.redo", TEXT, "", Use.LATER, "redo log in use"),
+    Key("ide{1}:{1}.redo", TEXT, "", Use.HONOURED, "redo log in use, of an undoable or append disk"),
     Key("ide{1}:{1}.writeThrough", FLAG, "FALSE", Use.LATER, "no cache"),
     Key("scsi{3}.present", FLAG, "FALSE", Use.HONOURED, "SCSI adapter"),
     Key("scsi{3}.virtualDev", Choice(("buslogic", "lsilogic")), "buslogic", Use.HONOURED, "adapter's model"),
@@ -126,9 +126,25 @@ KEYS: tuple[Key, ...] = (
     Key("scsi{3}:{15}.clientDevice", FLAG, "FALSE", Use.HONOURED, "drive of a remote console: no medium"),
     Key("scsi{3}:{15}.autodetect", FLAG, "FALSE", Use.HONOURED, "find the host's device"),
     Key("scsi{3}:{15}.mode", MODES, "persistent", Use.HONOURED, "what becomes of writes"),
+    Key("scsi{3}:{15}.redo", TEXT, "", Use.HONOURED, "redo log in use, of an undoable or append disk"),
     Key("scsi{3}:{15}.writeThrough", FLAG, "FALSE", Use.HONOURED, "no write cache for the guest to flush"),
     Key("scsi{3}:{15}.*", TEXT, "", Use.LATER, "more of a SCSI disk or CD-ROM"),
-    Key("ethernet{9}.*", TEXT, "", Use.LATER, "network card"),
+    Key("ethernet{9}.present", FLAG, "FALSE", Use.HONOURED, "network adapter"),
+    Key("ethernet{9}.virtualDev", Choice(("vlance", "vmxnet", "e1000")), "vlance", Use.HONOURED, "adapter's model"),
+    Key("ethernet{9}.networkName", TEXT, "", Use.HONOURED, "port group that it is plugged into"),
+    Key("ethernet{9}.startConnected", FLAG, "TRUE", Use.HONOURED, "plugged in at power-on"),
+    Key("ethernet{9}.addressType", Choice(("generated", "static", "vpx")), "generated", Use.HONOURED,
+        "who gave it its address: the host, an administrator, VirtualCenter"),
+    Key("ethernet{9}.address", TEXT, "", Use.HONOURED, "an administrator's address, from 00:50:56:00:00:00 on"),
+    Key("ethernet{9}.checkMACAddress", FLAG, "TRUE", Use.HONOURED, "refuse an address that is not VMware's to give"),
+    Key("ethernet{9}.generatedAddress", TEXT, "", Use.HONOURED, "address made at power-on"),
+    Key("ethernet{9}.generatedAddressOffset", Number(0, (1 << 24) - 1), "0", Use.HONOURED,
+        "what is added to the machine's identity for it"),
+    Key("ethernet{9}.connectionType", TEXT, "", Use.KEPT, "kind of network, of hosted products"),
+    Key("ethernet{9}.allowGuestConnectionControl", FLAG, "TRUE", Use.KEPT, "may the guest pull the cable out"),
+    Key("ethernet{9}.features", TEXT, "", Use.KEPT, "offloads, of which there are none here"),
+    Key("ethernet{9}.wakeOnPcktRcv", FLAG, "TRUE", Use.KEPT, "wake a sleeping guest"),
+    Key("ethernet{9}.*", TEXT, "", Use.LATER, "more of a network adapter"),
     Key("floppy0.present", FLAG, "TRUE", Use.HONOURED, "drive is there"),
     Key("floppy0.fileType", Choice(("file", "device")), "device", Use.HONOURED, "kind of medium"),
     Key("floppy0.fileName", TEXT, "", Use.HONOURED, "image or host device"),
@@ -185,8 +201,8 @@ KEYS: tuple[Key, ...] = (
     Key("sched.scsi{3}:{15}.*", TEXT, "", Use.LATER, "weight of disk traffic"),
     Key("checkpoint.vmState", TEXT, "", Use.HONOURED, "suspend state to resume from"),
     Key("checkpoint.vmState.readOnly", FLAG, "FALSE", Use.KEPT, "keep the suspend state after resuming"),
-    Key("snapshot.action", Choice(("keep", "autoCommit", "autoRevert", "prompt")), "keep", Use.LATER,
-        "what becomes of the changes at power-off"),
+    Key("snapshot.action", Choice(("keep", "autoCommit", "autoRevert", "prompt")), "prompt", Use.HONOURED,
+        "what becomes at power-off of what undoable disks have in their redo logs"),
     Key("snapshot.*", TEXT, "", Use.LATER, "snapshots"),
     Key("suspend.directory", TEXT, "", Use.HONOURED, "where the suspend state goes; the machine's folder when empty"),
     Key("powerType.*", TEXT, "", Use.KEPT, "soft or hard, of a console's buttons"),
@@ -198,6 +214,8 @@ KEYS: tuple[Key, ...] = (
     Key("guestinfo.*", TEXT, "", Use.LATER, "texts that the guest may ask for and change"),
     Key("cpuid.*", TEXT, "", Use.LATER, "masks of CPUID bits"),
     Key("ringfence.engine", Choice(("auto", "interp", "world", "direct")), "auto", Use.HONOURED, "as --engine"),
+    Key("ringfence.program", TEXT, "", Use.HONOURED, "program that is started instead of firmware"),
+    Key("ringfence.append", TEXT, "", Use.HONOURED, "its command line"),
     Key("ringfence.cpuFeatures", TEXT, "", Use.HONOURED, "as --cpu-features"),
     *(
         Key(name, TEXT, "", Use.KEPT, meaning)
@@ -244,19 +262,18 @@ assert len(_EXACT) + len(_PREFIXES) == len(KEYS), "a row is there twice"
 def row_of(key: str) -> Key | None:
     """The row of a key, or None for an unknown one: also `ide2:0.present`, for there is no such channel."""
     form = shape(key)
-    row = _EXACT.get(form)
-    if row is None:
-        found = (form[:length] for length in _PREFIX_LENGTHS if form[:length] in _PREFIXES)
-        prefix = next(found, None)
-        if prefix is None:
-            return None
-        row = _PREFIXES[prefix]
+    prefixes = (form[:length] for length in _PREFIX_LENGTHS)
+    rows = (_EXACT.get(form), *(_PREFIXES.get(prefix) for prefix in prefixes))
+    return next((row for row in rows if row is not None and _is_inside(key, row)), None)
+
+
+def _is_inside(key: str, row: Key) -> bool:
+    """Are the key's numbers those that the row allows?"""
     digits = (match[0] for match in NUMBERS.finditer(key))
-    inside = all(
+    return all(
         len(word) < 10 and int(word) in allowed and word == str(int(word))
         for word, allowed in zip(digits, _ranges(row.name), strict=False)
     )
-    return row if inside else None
 
 
 # values

@@ -11,11 +11,13 @@ import re
 import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from ringfence.errors import BadInput, HostRefused
+from vmkernel.storage.datastores import in_brackets, locate
+from vmkernel.storage.place import Place, elsewhere
 from vmx.machine_config import (
     BOOT_ORDER,
-    DISCARDING,
     IDE_PLACES,
     MEMORY_MIB_MIN,
     SCSI_ADAPTERS,
@@ -33,6 +35,7 @@ from vmx.machine_config import (
     VncSpec,
     is_tcp_port,
 )
+from vmx.network_settings import nics_of, note_addresses
 from vmx.vmx_file import Note, VmxFile, shown
 from vmx.vmx_keys import AUTO_DETECT, Key, Use, flag, number, octets, parse_value, row_of, text
 
@@ -41,21 +44,24 @@ assert MEMORY_MIB_MIN <= 4, "memsize begins at 4"
 CDROM_TYPES = frozenset({"cdrom-image", "cdrom-raw", "atapi-cdrom"})
 HOST_CDROM_TYPES = frozenset({"cdrom-raw", "atapi-cdrom"})
 LOCAL_TIME_GUESTS = ("win", "longhorn", "vista", "dos", "netware")  # how their names in guestOS begin
+LSI_GUESTS = (  # likewise
+    "winnet", "longhorn", "winlonghorn", "winvista", "rhel3", "rhel4", "rhel5", "sles", "netware", "solaris10",
+    "other26xlinux",
+)  # fmt: skip
 TCP_SCHEME = "tcp://"
 BOOT_WORDS = {device.value: device for device in BootDevice} | {"cd": BootDevice.CDROM, "net": BootDevice.NETWORK}
 MEDIA = {DriveKind.DISK: "a disk", DriveKind.CDROM: "an ISO image", DriveKind.FLOPPY: "a floppy image"}
 SCSI_WIDTH = 16
 SELF_MADE_UUID = bytes.fromhex("564d")  # what VMware puts first in one that a host made
 ANY_ADDRESS = "0.0.0.0"  # what "tcp://:PORT" means
-LATER_DEVICE = re.compile(r"(ethernet\d+|floppy1)\.", re.IGNORECASE)
-HERE = frozenset({DriveMode.PERSISTENT, DriveMode.INDEPENDENT_PERSISTENT, *DISCARDING})
+LATER_DEVICE = re.compile(r"(floppy1)\.", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
     """`path` None: no log is wanted."""
 
-    path: Path | None
+    path: Place | None
     keep_old: int = 6
     rotate_bytes: int = 0
 
@@ -67,14 +73,17 @@ class VmxSettings:
     file: VmxFile
     config: MachineConfig
     log: LogSettings
-    suspend_folder: Path
-    resume_from: Path | None
+    suspend_folder: Place
+    nvram: Place | None
+    program: Place | None
+    append: str
+    resume_from: Place | None
     notes: tuple[Note, ...]
     unknown: tuple[str, ...]
     later: tuple[str, ...]
 
 
-def load_settings(path: Path) -> VmxSettings:
+def load_settings(path: Place) -> VmxSettings:
     """Read a .vmx file. Raises BadInput naming the line, BadOption and HostRefused."""
     return settings_of(VmxFile.read(path))
 
@@ -84,11 +93,12 @@ def settings_of(file: VmxFile) -> VmxSettings:
     folder = file.path.absolute().parent
     notes = [*file.notes, *_versions(file)]
     unknown, later = _sort_keys(file, notes)
+    identity = octets(file, "uuid.bios") or self_made_uuid()
     config = MachineConfig(
         memory_mib=number(file, "memsize"),
         engine=text(file, "ringfence.engine").lower(),
         cpu_features=text(file, "ringfence.cpuFeatures"),
-        uuid=octets(file, "uuid.bios") or self_made_uuid(),
+        uuid=identity,
         name=text(file, "displayName").strip() or file.path.stem,
         vcpus=number(file, "numvcpus"),
         firmware=_path(file, "bios440.filename", folder),
@@ -98,6 +108,7 @@ def settings_of(file: VmxFile) -> VmxSettings:
         ide=_drives(file, folder, notes),
         scsi=_adapters(file, folder, notes),
         floppy=_floppy(file, folder),
+        nics=nics_of(file, identity, notes),
         boot_order=_boot_order(file),
         boot_delay_ms=number(file, "bios.bootDelay"),
         vnc=_vnc(file, notes),
@@ -108,14 +119,15 @@ def settings_of(file: VmxFile) -> VmxSettings:
     octets(file, "uuid.location")
     return VmxSettings(
         file, config, _log(file, folder), _path(file, "suspend.directory", folder) or folder,
+        _path(file, "nvram", folder), _path(file, "ringfence.program", folder), text(file, "ringfence.append"),
         _path(file, "checkpoint.vmState", folder), tuple(notes), tuple(unknown), tuple(later),
     )  # fmt: skip
 
 
-def _path(file: VmxFile, key: str, folder: Path) -> Path | None:
+def _path(file: VmxFile, key: str, folder: Place) -> Place | None:
     """A file name of the .vmx file: relative to its folder. None when it is empty."""
     name = text(file, key)
-    return folder / name if name.strip() else None
+    return locate(folder, name) if name.strip() else None
 
 
 def _versions(file: VmxFile) -> list[Note]:
@@ -164,7 +176,7 @@ def _asked_for(row: Key, value: str, key: str, where: str) -> list[Note]:
 # devices
 
 
-def _drives(file: VmxFile, folder: Path, notes: list[Note]) -> dict[tuple[int, int], DriveSpec]:
+def _drives(file: VmxFile, folder: Place, notes: list[Note]) -> dict[tuple[int, int], DriveSpec]:
     drives = {}
     for channel, unit in sorted(IDE_PLACES):
         place = f"ide{channel}:{unit}"
@@ -173,13 +185,13 @@ def _drives(file: VmxFile, folder: Path, notes: list[Note]) -> dict[tuple[int, i
     return drives
 
 
-def _adapters(file: VmxFile, folder: Path, notes: list[Note]) -> dict[int, AdapterSpec]:
+def _adapters(file: VmxFile, folder: Place, notes: list[Note]) -> dict[int, AdapterSpec]:
     found = {}
     for index in SCSI_ADAPTERS:
         adapter = f"scsi{index}"
         places = {unit: f"{adapter}:{unit}" for unit in range(SCSI_WIDTH) if flag(file, f"{adapter}:{unit}.present")}
         if flag(file, f"{adapter}.present"):
-            kind = AdapterKind(text(file, f"{adapter}.virtualDev"))
+            kind = _adapter_kind(file, f"{adapter}.virtualDev")
             found[index] = AdapterSpec(kind, _scsi_drives(file, places, folder, notes))
             continue
         for place in places.values():
@@ -188,7 +200,20 @@ def _adapters(file: VmxFile, folder: Path, notes: list[Note]) -> dict[int, Adapt
     return found
 
 
-def _scsi_drives(file: VmxFile, places: dict[int, str], folder: Path, notes: list[Note]) -> dict[int, DriveSpec]:
+def _adapter_kind(file: VmxFile, key: str) -> AdapterKind:
+    """What the file says; where it says nothing, what the guest's system is usually given.
+
+    Source: libvirt, vmx.c ("default depends on guestOS value"); VMware, Virtual Machine Administration ("older guest
+    operating systems default to the BusLogic adapter"). UNKNOWN: where ESX 3 draws the line; here it is drawn at
+    systems that are newer than BusLogic's drivers, or come with one for LSI Logic.
+    """
+    guest = text(file, "guestOS").strip().lower()
+    if file.get(key).strip() or not guest.startswith(LSI_GUESTS):
+        return AdapterKind(text(file, key))
+    return AdapterKind.LSILOGIC
+
+
+def _scsi_drives(file: VmxFile, places: dict[int, str], folder: Place, notes: list[Note]) -> dict[int, DriveSpec]:
     found = {}
     for unit, place in places.items():
         where = file.where(f"{place}.present")
@@ -201,7 +226,7 @@ def _scsi_drives(file: VmxFile, places: dict[int, str], folder: Path, notes: lis
     return found
 
 
-def _drive(file: VmxFile, place: str, folder: Path, notes: list[Note]) -> DriveSpec:
+def _drive(file: VmxFile, place: str, folder: Place, notes: list[Note]) -> DriveSpec:
     name_key = f"{place}.fileName"
     name = text(file, name_key).strip()
     device_type = text(file, f"{place}.deviceType")
@@ -213,33 +238,30 @@ def _drive(file: VmxFile, place: str, folder: Path, notes: list[Note]) -> DriveS
     if device_type not in CDROM_TYPES:
         if not name:
             raise BadInput(file.where(name_key), name_key, "the disk's file", "nothing")
-        if mode not in HERE:
-            said = f"{place}.mode: {mode.value} is {Use.LATER.value}: writes would stay"
-            raise BadInput(file.where(f"{place}.mode"), f"{place}.mode", "persistent", f"{mode.value!r} ({said})")
-        return DriveSpec(DriveKind.DISK, folder / name, mode=mode, origin=origin)
+        return DriveSpec(DriveKind.DISK, locate(folder, name), mode=mode, origin=origin)
     if client:
         if connected and name and not detect:
             text_ = f"{place}: a drive of a remote console has no medium here: left empty"
             notes.append(Note(file.where(f"{place}.clientDevice"), text_))
         return DriveSpec(DriveKind.CDROM, None, connected=False, origin=origin)
     host = device_type in HOST_CDROM_TYPES
-    path = None if detect or not name else folder / name
+    path = None if detect or not name else locate(folder, name)
     return DriveSpec(DriveKind.CDROM, path, host, connected and (host or path is not None), origin=origin)
 
 
-def _floppy(file: VmxFile, folder: Path) -> DriveSpec | None:
+def _floppy(file: VmxFile, folder: Place) -> DriveSpec | None:
     if not flag(file, "floppy0.present"):
         return None
     name = text(file, "floppy0.fileName").strip()
     origin = f"{file.where('floppy0.fileName')}: floppy0.fileName"
     none = not name or name.lower() == AUTO_DETECT or flag(file, "floppy0.clientDevice")
-    path = None if none else folder / name
+    path = None if none else locate(folder, name)
     connected = flag(file, "floppy0.startConnected") and path is not None
     host = text(file, "floppy0.fileType") == "device" and path is not None
     return DriveSpec(DriveKind.FLOPPY, path, host, connected, origin=origin)
 
 
-def _serials(file: VmxFile, folder: Path, notes: list[Note]) -> tuple[PortSpec | None, ...]:
+def _serials(file: VmxFile, folder: Place, notes: list[Note]) -> tuple[PortSpec | None, ...]:
     for index in range(SERIAL_PORTS, 4):
         if flag(file, f"serial{index}.present"):
             text_ = f"serial{index}: only serial0 and serial1 are in this version"
@@ -247,7 +269,7 @@ def _serials(file: VmxFile, folder: Path, notes: list[Note]) -> tuple[PortSpec |
     return tuple(_port(file, f"serial{index}", folder, notes) for index in range(SERIAL_PORTS))
 
 
-def _parallel(file: VmxFile, folder: Path, notes: list[Note]) -> PortSpec | None:
+def _parallel(file: VmxFile, folder: Place, notes: list[Note]) -> PortSpec | None:
     for index in (1, 2):
         if flag(file, f"parallel{index}.present"):
             text_ = f"parallel{index}: only parallel0 is in this version"
@@ -255,7 +277,7 @@ def _parallel(file: VmxFile, folder: Path, notes: list[Note]) -> PortSpec | None
     return _port(file, "parallel0", folder, notes)
 
 
-def _port(file: VmxFile, port: str, folder: Path, notes: list[Note]) -> PortSpec | None:
+def _port(file: VmxFile, port: str, folder: Place, notes: list[Note]) -> PortSpec | None:
     """The host's end of a port that is there; a kind without an end here leaves the port without a cable."""
     if not flag(file, f"{port}.present"):
         return None
@@ -275,13 +297,22 @@ def _port(file: VmxFile, port: str, folder: Path, notes: list[Note]) -> PortSpec
     if kind == "network":
         server = text(file, f"{port}.network.endPoint") == "server"
         return PortSpec(*_tcp(file, name_key, name, server=server), connected, origin)
-    path = str(folder / name)
+    path = str(port_path(file, name_key, name, folder))
     if kind in {"file", "device"}:
         return PortSpec(PortKind.FILE, path, connected, origin)
     if port.startswith("parallel"):
         return PortSpec(PortKind.PIPE, path, connected, origin)
     server = text(file, f"{port}.pipe.endPoint") == "server"
     return PortSpec(PortKind.UNIX_SERVER if server else PortKind.UNIX_CLIENT, path, connected, origin)
+
+
+def port_path(file: VmxFile, key: str, name: str, folder: Place) -> Path:
+    """The file, FIFO, socket or device of a port: always of the host, which a name beside a volume's .vmx is not."""
+    if elsewhere(folder) is None and in_brackets(name) is None:
+        return cast(Path, folder / name)
+    if not name.startswith("/"):
+        raise BadInput(file.where(key), key, "an absolute path of the host, where a port's file is", shown(name))
+    return Path(name)
 
 
 def _tcp(file: VmxFile, key: str, name: str, *, server: bool) -> tuple[PortKind, str]:
@@ -318,7 +349,7 @@ def _boot_order(file: VmxFile) -> tuple[BootDevice, ...]:
     return (*asked, *(device for device in BOOT_ORDER if device not in asked))
 
 
-def _log(file: VmxFile, folder: Path) -> LogSettings:
+def _log(file: VmxFile, folder: Place) -> LogSettings:
     wanted = flag(file, "logging")
     return LogSettings(
         _path(file, "log.fileName", folder) or folder / "vmware.log" if wanted else None,
@@ -359,12 +390,13 @@ def identify(settings: VmxSettings) -> VmxSettings:
     missing = [key for key in ("uuid.bios", "uuid.location") if not octets(file, key)]
     for key in missing:
         file.set(key, uuid_text(settings.config.uuid))
-    if missing:
+    made = note_addresses(file, dict(settings.config.nics))
+    if missing or made:
         file.write()
     return settings
 
 
-def set_resume_from(settings: VmxSettings, state: Path | None) -> VmxSettings:
+def set_resume_from(settings: VmxSettings, state: Place | None) -> VmxSettings:
     """Note in the file that the machine is suspended into `state`, or no longer. Raises HostRefused."""
     folder = settings.file.path.absolute().parent
     name = "" if state is None else str(state.relative_to(folder) if state.is_relative_to(folder) else state)

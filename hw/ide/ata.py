@@ -135,6 +135,11 @@ class Channel:
     def interrupted(self) -> None:
         """A drive raised INTRQ; `sync` shows it at the end of the access."""
 
+    def went_on(self, drive: Drive) -> None:
+        """A drive that was held has gone on, or given up."""
+        if drive is self._selected():
+            self._moved(drive)
+
     def dma_wanted(self) -> int:
         """Bytes that the selected drive has to move by DMA."""
         drive = self._selected()
@@ -148,6 +153,10 @@ class Channel:
         """Move `length` bytes, at most what is wanted."""
         if (drive := self._selected()) is not None:
             drive.dma(views, length)
+
+    def is_held(self) -> bool:
+        """Does the selected drive keep the bus master waiting for storage?"""
+        return (drive := self._selected()) is not None and drive.is_held
 
     def dma_failed(self) -> None:
         if (drive := self._selected()) is not None:
@@ -201,6 +210,8 @@ class Channel:
                 drive.write_register(offset, value)
         if offset == DEVICE:
             self.sync()
+            if (drive := self._selected()) is not None and drive.state.status & BSY:
+                self._moved(drive)  # it may have gone on while the other one was selected
 
     def _command(self, command: int) -> None:
         """A busy drive takes no command but DEVICE RESET; the diagnosis is for both drives."""

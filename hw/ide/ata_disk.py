@@ -2,7 +2,8 @@
 
 Not modelled: security, SMART, host-protected areas (the native maximum is the capacity), tagged queuing; standby and
 sleep are accepted and the disk stays ready. The write cache is the backend's: it is flushed by FLUSH CACHE, and after
-every command while the guest has turned the cache off.
+every command while the guest has turned the cache off. Where the storage has no room for a write the drive stays busy
+until an operator has said whether to try again; what was asked for is then done once more from the start of the block.
 Source: ATA/ATAPI-6 (T13 1410D), cited as [ata].
 """
 
@@ -44,7 +45,22 @@ from hw.ide.ata_spec import (
     Status,
     Word,
 )
-from hw.ide.drive import BUFFER_BYTES, DRQ, ERR, READY, Cable, Drive, DriveState, Phase, identify_text
+from hw.ide.drive import (
+    BSY,
+    BUFFER_BYTES,
+    DRQ,
+    ERR,
+    HELD,
+    IDLE,
+    READY,
+    Cable,
+    Drive,
+    DriveState,
+    Phase,
+    identify_text,
+)  # fmt: skip
+from hw.scsi.backing import OutOfSpace
+from hw.scsi.wiring import Operator
 from hw.wiring import BlockDevice
 from ringfence.errors import MediaError
 
@@ -92,9 +108,12 @@ class AtaDisk(Drive):
 
     SIGNATURE = SIGNATURE_ATA
 
-    def __init__(self, state: DriveState, cable: Cable, medium: BlockDevice) -> None:
+    def __init__(
+        self, state: DriveState, cable: Cable, medium: BlockDevice, operator: Operator | None = None
+    ) -> None:
+        """`operator` is asked when `medium` raises OutOfSpace; without one that is an error like others."""
         super().__init__(state, cable)
-        self.medium = medium
+        self.medium, self.operator = medium, operator
         self.commands = {
             **{code: partial(self.transfer, row) for code, row in TRANSFERS.items()},
             **dict.fromkeys(ALWAYS_GOOD, self.complete),
@@ -130,16 +149,47 @@ class AtaDisk(Drive):
                 blocks = read_until_bad(self.medium, s.lba, blocks, views)
             elif s.lba + blocks <= self.medium.blocks:
                 self.medium.write(s.lba, views)
+                if s.remaining <= blocks and not s.write_cache:
+                    self.medium.flush()
             else:
                 raise MediaError(s.lba, blocks)
+        except OutOfSpace as error:
+            self._hold(Phase.HELD_DMA if s.phase == Phase.DMA_OUT else Phase.HELD_PIO, error)
+            return 0
         except MediaError as error:
             self._bad_sector(error.block, write)
             return 0
         s.lba += blocks
         s.remaining -= min(blocks, s.remaining)
-        if write and not s.remaining and not s.write_cache and not self._flushed():
-            return 0
         return blocks
+
+    # no room
+
+    def _hold(self, phase: Phase, error: OutOfSpace) -> None:
+        """Stay busy until the operator has said what to do."""
+        if self.operator is None:
+            self._bad_sector(self.state.lba, write=True)
+            return
+        self.state.phase, self.state.status = phase, BSY | READY
+        self.operator.out_of_space(error, self._answered)
+
+    def _answered(self, again: bool) -> None:
+        """Unless a reset has ended what was asked for."""
+        s = self.state
+        held = s.phase
+        if held not in HELD:
+            return
+        if not again:
+            self._bad_sector(s.lba, write=True)
+        elif held == Phase.HELD_DMA:
+            s.phase = Phase.DMA_OUT
+        elif held == Phase.HELD_PIO:
+            s.phase = Phase.PIO_OUT
+            self._received()
+        else:
+            s.phase = IDLE
+            self.flush()
+        self.cable.went_on(self)
 
     def _bad_sector(self, sector: int, write: bool) -> None:
         self._set_address(sector)
@@ -278,8 +328,12 @@ class AtaDisk(Drive):
             self.complete()
 
     def _flushed(self) -> bool:
+        """False: the command has failed, or waits for room, after which all is flushed."""
         try:
             self.medium.flush()
+        except OutOfSpace as error:
+            self._hold(Phase.HELD_FLUSH, error)
+            return False
         except MediaError as error:
             self._bad_sector(error.block, write=True)
             return False

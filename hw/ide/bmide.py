@@ -1,7 +1,8 @@
 """PIIX4 IDE function: decodes two ATA channels and masters the bus for them.
 
 A transfer happens whole, as soon as the drive asks for it and the engine is started; a table that is too short leaves
-the drive waiting, as hardware does. A descriptor outside memory sets the error bit, and the drive ends its command as
+the drive waiting, as hardware does; a drive whose storage has no room keeps the engine active, and the whole transfer
+is made again when it goes on. A descriptor outside memory sets the error bit, and the drive ends its command as
 after a CRC error. An engine that runs against the drive's direction moves nothing.
 Not modelled: timing (its registers are stored), the native mode of the channels.
 Source: Intel 82371AB (PIIX4) data sheet, cited as [ds].
@@ -123,9 +124,9 @@ class Piix4Ide(PciDevice):
         try:
             with ExitStack() as pinned:
                 views, length, ended = self._regions(pinned, BLOCK.get(block, TABLES[index]), wanted, to_memory)
-                if ended:
-                    self._set_status(index, 0, Bmisx.BMIDEA)
                 channel.dma(views, length)
+            if ended and not channel.is_held():
+                self._set_status(index, 0, Bmisx.BMIDEA)
         except RingfenceError:
             self._set_status(index, Bmisx.ERROR, Bmisx.BMIDEA | Bmisx.ERROR)
             channel.dma_failed()

@@ -47,11 +47,16 @@ class Phase(IntEnum):
     PACKET = 3
     DMA_IN = 4
     DMA_OUT = 5
+    # What was written waits for room on the host, the drive being busy:
+    HELD_PIO = 6
+    HELD_DMA = 7
+    HELD_FLUSH = 8
 
 
 # Plain integers for what happens at every access.
 IDLE, PIO_IN, PIO_OUT = int(Phase.IDLE), int(Phase.PIO_IN), int(Phase.PIO_OUT)
 PACKET, DMA_IN, DMA_OUT = int(Phase.PACKET), int(Phase.DMA_IN), int(Phase.DMA_OUT)
+HELD = frozenset({int(Phase.HELD_PIO), int(Phase.HELD_DMA), int(Phase.HELD_FLUSH)})
 
 
 class DriveState(LittleEndianStructure):
@@ -99,6 +104,9 @@ class Cable(Protocol):
 
     def interrupted(self) -> None:
         """INTRQ has gone up."""
+
+    def went_on(self, drive: Drive) -> None:
+        """Outside of an access of the guest's: INTRQ or DMARQ may have changed."""
 
 
 class Drive:
@@ -239,6 +247,11 @@ class Drive:
                 self.move_blocks(1, [self.buffer[:size]])  # the bad block once more, to report it
         if s.phase in (DMA_IN, DMA_OUT) and not self.dma_wanted():
             self.complete()
+
+    @property
+    def is_held(self) -> bool:
+        """Does it wait for the host's storage to take what was written?"""
+        return self.state.phase in HELD
 
     def dma_failed(self) -> None:
         """The bus master met an address without memory: the drive ends the command, as after a CRC error."""

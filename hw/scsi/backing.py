@@ -45,7 +45,19 @@ class Backing(Protocol):
     def read(self, offset: int, views: list[memoryview]) -> None:
         """Fill the views, however many and of whatever lengths; together they are whole blocks."""
 
+    def read_at_once(self, offset: int, views: list[memoryview]) -> bool:
+        """The same where nothing has to be waited for; False, and perhaps something in the views, where it would.
+
+        Raises nothing: what cannot be read is for `read` to say.
+        """
+
     def write(self, offset: int, views: list[memoryview]) -> None: ...
+
+    def write_at_once(self, offset: int, views: list[memoryview]) -> bool:
+        """The same where that is as quick as a copy; False, and perhaps a part written, where it may not be.
+
+        Raises nothing either.
+        """
 
     def flush(self) -> None: ...
 

@@ -25,12 +25,17 @@ from hw.scsi.scsi_spec import (
 from hw.scsi.wiring import CheckCondition, Command, Moved, Work
 from ringfence.errors import MediaError, RingfenceError
 
+READ_AT_ONCE_BYTES, WRITE_AT_ONCE_BYTES = 64 << 10, 16 << 10  # that may be moved on the vCPU's thread
 PIECE_BLOCKS = 512  # of what passes through memory here
 
 
 def read(backing: Backing, command: Command, first: int, count: int) -> Work:
     """READ: as many of the blocks as the buffer holds."""
     views = first_bytes(command.room(Direction.IN), count * BLOCK_BYTES)
+    length = sum(map(len, views))
+
+    def at_once() -> Moved | None:
+        return Moved(length) if backing.read_at_once(first * BLOCK_BYTES, views) else None
 
     def run() -> Moved:
         try:
@@ -49,7 +54,8 @@ def read(backing: Backing, command: Command, first: int, count: int) -> Work:
             return Moved(0, check_of(error, first))
         return Moved(moved, CheckCondition(READ_ERROR, first + good))
 
-    return Work(run, first, count, wanted=count * BLOCK_BYTES)
+    small = length <= READ_AT_ONCE_BYTES and not length % BLOCK_BYTES
+    return Work(run, first, count, wanted=count * BLOCK_BYTES, at_once=at_once if small else None)
 
 
 def write(backing: Backing, command: Command, first: int, count: int, *, flush: bool, verify: bool = False,
@@ -57,6 +63,9 @@ def write(backing: Backing, command: Command, first: int, count: int, *, flush: 
     """WRITE and WRITE AND VERIFY: the whole blocks that the buffer has."""
     views = whole_blocks(first_bytes(command.room(Direction.OUT), count * BLOCK_BYTES), BLOCK_BYTES)
     length = sum(map(len, views))
+
+    def at_once() -> Moved | None:
+        return Moved(length) if backing.write_at_once(first * BLOCK_BYTES, views) else None
 
     def run() -> Moved:
         try:
@@ -72,7 +81,8 @@ def write(backing: Backing, command: Command, first: int, count: int, *, flush: 
             return Moved(length, check)
         return Moved(length)
 
-    return Work(run, first, count, writes=True, wanted=count * BLOCK_BYTES)
+    small = 0 < length <= WRITE_AT_ONCE_BYTES and not flush and not verify
+    return Work(run, first, count, True, count * BLOCK_BYTES, at_once if small else None)
 
 
 def verify(backing: Backing, command: Command, first: int, count: int, *, compare: bool) -> Work:

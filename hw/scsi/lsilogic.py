@@ -56,6 +56,9 @@ from ringfence.pci_header import CONFIG_BYTES
 
 FRAME_ADDRESS = 0xFFFFFFFC  # bits 1:0 hint at its length; bit 2 is an address bit for SeaBIOS, whose frames may need it
 MASK_32 = 0xFFFFFFFF
+# As plain numbers, for each request looks at them and an operation on flags is a call.
+INT_REPLY, OPERATIONAL, READY = int(IntStatus.REPLY), int(IocState.OPERATIONAL), int(IocState.READY)
+SCSI_IO = int(Function.SCSI_IO)
 
 
 class LsiLogicState(LittleEndianStructure):
@@ -91,6 +94,7 @@ class LsiLogic(PciDevice):
         """Wire only. `targets` by SCSI id: 0-6 and 8-15."""
         super().__init__(state.config, buses, intx)
         self.state, self.memory = state, memory
+        self.ioc, self.requests, self.posted, self.held = state.ioc, state.requests, state.posted, state.held
         self.line = intx
         self.bus = ScsiBus(targets, self.task_over)
         self.initiator = Initiator(self.bus, memory, self)
@@ -112,9 +116,7 @@ class LsiLogic(PciDevice):
             return self._peek(offset - shift) >> 8 * shift
         if (reader := READERS.get(offset)) is None:
             return 0
-        value = reader(self)
-        self._drive()
-        return value
+        return reader(self)
 
     def port_write(self, offset: int, width: int, value: int) -> None:
         """Bytes that an access does not carry count as zeros."""
@@ -162,6 +164,7 @@ class LsiLogic(PciDevice):
         if state.handshake == Handshake.REPLY:
             state.reply_at = min(state.reply_at + 1, state.reply_words)
             state.int_status |= IntStatus.DOORBELL
+            self._drive()
         return self._doorbell(word)
 
     def write_doorbell(self, value: int) -> None:
@@ -266,17 +269,20 @@ class LsiLogic(PciDevice):
 
     def write_request(self, value: int) -> None:
         """Post a request frame. More than the queue holds is the driver's fault."""
-        ioc_state = self.state.ioc.ioc_state
-        if ioc_state in (IocState.READY, IocState.OPERATIONAL) and not self.state.requests.push(value & FRAME_ADDRESS):
+        ioc_state = self.ioc.ioc_state
+        if ioc_state in (OPERATIONAL, READY) and not self.requests.push(value & FRAME_ADDRESS):
             self._fail(Fault.OVERFLOW)
 
     def read_reply(self) -> int:
         """The next reply. That there is none ends the interrupt."""
-        descriptor = self.state.posted.pop()
+        descriptor = self.posted.pop()
         if descriptor is None:
-            self.state.int_status &= ~int(IntStatus.REPLY)
+            self.state.int_status &= ~INT_REPLY
+            self._drive()
             return NO_REPLY
-        self._start_requests()
+        if self.requests.count:
+            self._start_requests()
+            self._drive()
         return descriptor
 
     def write_reply(self, value: int) -> None:
@@ -310,8 +316,8 @@ class LsiLogic(PciDevice):
 
     def _settle(self) -> None:
         """RESET ends with the last command."""
-        if self.state.ioc.ioc_state == IocState.RESET and self.bus.idle:
-            self.state.ioc.ioc_state = IocState.READY
+        if self.ioc.ioc_state == IocState.RESET and self.bus.idle:
+            self.ioc.ioc_state = IocState.READY
 
     def _fail(self, fault: Fault) -> None:
         """Nothing but a reset helps a controller in the FAULT state."""
@@ -323,30 +329,29 @@ class LsiLogic(PciDevice):
 
     def _start_requests(self) -> None:
         """Take what is in the request queue. Each makes one reply, for which there is room before it is taken."""
-        if self._starting:
+        if self._starting or not self.requests.count:
             return
         self._starting = True
         try:
-            while self._may_start() and (gpa := self.state.requests.pop()) is not None:
-                self._execute(gpa)
+            while self.requests.count and self._may_start():
+                self._execute(self.requests.pop() or 0)
         finally:
             self._starting = False
 
     def _may_start(self) -> bool:
-        state = self.state
-        owed = len(self.bus.tasks) + self.bus.awaited + len(state.posted) + len(state.held)
-        return self.may_master and owed < FIFO_DEPTH and state.ioc.ioc_state in (IocState.READY, IocState.OPERATIONAL)
+        owed = len(self.bus.tasks) + self.bus.awaited + len(self.posted) + len(self.held)
+        return self.may_master and owed < FIFO_DEPTH and self.ioc.ioc_state in (OPERATIONAL, READY)
 
     def _execute(self, low: int) -> None:
-        ioc = self.state.ioc
+        ioc = self.ioc
         try:
             frame = fetch(self.memory, ioc.host_mfa_high << 32 | low, FRAME_BYTES)
         except RingfenceError:
             self._fail(Fault.REQUEST_FRAME)
             return
         function = RequestHeader.from_buffer_copy(frame).function
-        operational = ioc.ioc_state == IocState.OPERATIONAL
-        if function == Function.SCSI_IO and operational:
+        operational = ioc.ioc_state == OPERATIONAL
+        if function == SCSI_IO and operational:
             self.initiator.begin(frame, ioc.sense_high)
         elif function == Function.SCSI_TASK_MGMT and operational:
             self.initiator.manage(frame)
@@ -374,8 +379,9 @@ class LsiLogic(PciDevice):
     def task_over(self) -> None:
         """A command has ended, whose reply may be posted: there may be room for another, or a reset may be over."""
         self._settle()
-        self._start_requests()
-        self._drive()
+        if not self._starting:  # whoever starts requests goes on, and drives the line after the last
+            self._start_requests()
+            self._drive()
 
     def _send_held(self) -> None:
         state = self.state
@@ -390,8 +396,8 @@ class LsiLogic(PciDevice):
             self._post(low >> 1 | ADDRESS_REPLY)
 
     def _post(self, descriptor: int) -> None:
-        self.state.posted.push(descriptor)
-        self.state.int_status |= IntStatus.REPLY
+        self.posted.push(descriptor)
+        self.state.int_status |= INT_REPLY
 
     # outputs
 

@@ -39,7 +39,10 @@ from hw.wiring import GuestMemory
 from ringfence.errors import RingfenceError
 
 TAGS = {TAGGED_HEAD: Tag.HEAD, TAGGED_ORDERED: Tag.ORDERED, UNTAGGED: Tag.UNTAGGED}
-DIRECTIONS = {IoControl.WRITE: Direction.OUT, IoControl.READ: Direction.IN}
+# Keys and masks are plain numbers: an operation on flags is a call, and each request needs several.
+DIRECTIONS = {int(IoControl.WRITE): Direction.OUT, int(IoControl.READ): Direction.IN}
+DIRECTION, ATTRIBUTE = int(IoControl.DIRECTION), int(IoControl.ATTRIBUTE)
+LUN_0 = bytes(8)
 NO_SUCH_LUN = 0xFFFF
 
 
@@ -71,8 +74,11 @@ class Initiator:
         if (refused := self._refused(request)) is not None:
             self._reply(request, refused, state=ScsiState.NO_SCSI_STATUS)
             return
-        cdb = bytes(request.cdb)[: cdb_length(request.cdb[0], min(max(request.cdb_length, 1), len(request.cdb)))]
-        direction = DIRECTIONS.get(IoControl(request.control & IoControl.DIRECTION), direction_of(bytes(request.cdb)))
+        whole, control = bytes(request.cdb), request.control
+        cdb = whole[: cdb_length(whole[0], min(max(request.cdb_length, 1), len(whole)))]
+        direction = DIRECTIONS.get(control & DIRECTION)
+        if direction is None:
+            direction = direction_of(whole)
         buffer = Buffer()
         if request.data_length:
             segments = segments_of(self.memory, frame, sizeof(ScsiIo), request.chain_offset)
@@ -82,7 +88,7 @@ class Initiator:
                 self._reply(request, IocStatus.INVALID_SGL, state=ScsiState.NO_SCSI_STATUS)
                 return
         high = sense_high << 32 if request.flags & SENSE_64 else 0
-        tag = TAGS.get(request.control & IoControl.ATTRIBUTE, Tag.SIMPLE)
+        tag = TAGS.get(control & ATTRIBUTE, Tag.SIMPLE)
         note = Note(request, high | request.sense_low)
         self.bus.begin(
             request.target, cdb, buffer, direction, self._ended, lun=lun_of(request.lun), tag=tag, note=note
@@ -226,4 +232,6 @@ def context_of(task: Task) -> int:
 def lun_of(address: object) -> int:
     """Single-level addressing of the first 256; whatever else is no unit of these targets. [SAM-2, LUN addressing]"""
     lun = bytes(address)  # type: ignore[call-overload]
+    if lun == LUN_0:
+        return 0
     return lun[1] if lun[0] == 0 and not any(lun[2:]) else NO_SUCH_LUN

@@ -18,24 +18,25 @@ class Fifo(LittleEndianStructure):
     count: int
 
     def __len__(self) -> int:
-        return min(self.count, FIFO_DEPTH)
+        count = self.count
+        return count if count < FIFO_DEPTH else FIFO_DEPTH
 
     def push(self, value: int) -> bool:
         """False: there is no room."""
-        count = len(self)
-        if count == FIFO_DEPTH:
+        count = self.count
+        if count >= FIFO_DEPTH:
             return False
         self.slots[(self.first + count) % FIFO_DEPTH] = value
         self.count = count + 1
         return True
 
     def pop(self) -> int | None:
-        count = len(self)
+        count = self.count
         if not count:
             return None
-        value = self.slots[self.first % FIFO_DEPTH]
-        self.first, self.count = (self.first + 1) % FIFO_DEPTH, count - 1
-        return int(value)
+        first = self.first % FIFO_DEPTH
+        self.first, self.count = (first + 1) % FIFO_DEPTH, min(count, FIFO_DEPTH) - 1
+        return int(self.slots[first])
 
     def clear(self) -> None:
         self.first = self.count = 0

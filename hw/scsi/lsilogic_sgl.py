@@ -17,6 +17,9 @@ from hw.scsi.parallel_bus import BadBuffer, fetch
 from hw.wiring import GuestMemory
 
 CHAIN_BYTES, CHAIN_64_BYTES = 8, 12
+# As plain numbers, for an operation on flags is a call.
+ELEMENT, SIMPLE, CHAIN = int(Sge.ELEMENT), int(Sge.SIMPLE), int(Sge.CHAIN)
+END_OF_LIST, LAST_ELEMENT, ADDRESS_64 = int(Sge.END_OF_LIST), int(Sge.LAST_ELEMENT), int(Sge.ADDRESS_64)
 
 
 def segments_of(memory: GuestMemory, frame: bytes, at: int, chain_offset: int) -> Iterator[tuple[int, int]]:
@@ -25,19 +28,20 @@ def segments_of(memory: GuestMemory, frame: bytes, at: int, chain_offset: int) -
     budget = ELEMENTS_MAX
     while budget > 0:
         budget -= 1
-        flags = _dword(segment, at) >> 24
-        kind = flags & Sge.ELEMENT
-        if kind == Sge.CHAIN:
+        word = _dword(segment, at)
+        flags = word >> 24
+        kind = flags & ELEMENT
+        if kind == CHAIN:
             segment, chain_at = _next_segment(memory, segment, at)
             at = 0
             continue
-        if kind != Sge.SIMPLE:
+        if kind != SIMPLE:
             raise BadBuffer(f"a scatter/gather element with flags {flags:#04x}: expected a simple one or a chain")
-        yield _address(segment, at, flags), _dword(segment, at) & SGE_LENGTH
-        if flags & Sge.END_OF_LIST:
+        yield _address(segment, at, flags), word & SGE_LENGTH
+        if flags & END_OF_LIST:
             return
-        at += CHAIN_64_BYTES if flags & Sge.ADDRESS_64 else CHAIN_BYTES
-        if flags & Sge.LAST_ELEMENT:
+        at += CHAIN_64_BYTES if flags & ADDRESS_64 else CHAIN_BYTES
+        if flags & LAST_ELEMENT:
             if not chain_at:
                 return
             at = chain_at
@@ -52,7 +56,7 @@ def _next_segment(memory: GuestMemory, segment: bytes, at: int) -> tuple[bytes, 
 
 
 def _address(segment: bytes, at: int, flags: int) -> int:
-    high = _dword(segment, at + 8) if flags & Sge.ADDRESS_64 else 0
+    high = _dword(segment, at + 8) if flags & ADDRESS_64 else 0
     return high << 32 | _dword(segment, at + 4)
 
 

@@ -10,7 +10,7 @@ Source: SAM-2, task management; SPI-4, bus reset.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -51,11 +51,12 @@ class Buffer:
 
     views: list[memoryview] = field(default_factory=list)
     length: int = 0
-    pinned: ExitStack = field(default_factory=ExitStack)
+    pinned: list[AbstractContextManager[list[memoryview]]] = field(default_factory=list)
 
     def release(self) -> None:
         self.views = []
-        self.pinned.close()
+        while self.pinned:
+            self.pinned.pop().__exit__(None, None, None)
 
 
 def gather(memory: GuestMemory, segments: Iterable[tuple[int, int]], length: int, direction: Direction) -> Buffer:
@@ -70,7 +71,8 @@ def gather(memory: GuestMemory, segments: Iterable[tuple[int, int]], length: int
             if size:
                 used = min(size, length - buffer.length)
                 dma = memory.dma(gpa, used, direction is Direction.IN)
-                buffer.views += buffer.pinned.enter_context(dma)
+                buffer.views += dma.__enter__()
+                buffer.pinned.append(dma)
                 buffer.length += used
     except BaseException:
         buffer.release()
@@ -81,7 +83,7 @@ def gather(memory: GuestMemory, segments: Iterable[tuple[int, int]], length: int
 def fetch(memory: GuestMemory, gpa: int, length: int) -> bytes:
     """A copy of guest memory. Raises RingfenceError."""
     with memory.dma(gpa, length, False) as views:
-        return b"".join(views)
+        return bytes(views[0]) if len(views) == 1 else b"".join(views)
 
 
 def store(memory: GuestMemory, gpa: int, data: bytes) -> None:
@@ -212,6 +214,8 @@ class ScsiBus:
         self._look()
 
     def _look(self) -> None:
+        if not self._waiting:
+            return
         ready = [entry for entry in self._waiting if not any(task in self.tasks for task in entry[0])]
         self._waiting = [entry for entry in self._waiting if entry not in ready]
         for _, action in ready:

@@ -143,6 +143,9 @@ class Target:
     def _start(self, task: Task) -> None:
         work = task.work
         assert work is not None
+        if work.at_once is not None and (moved := work.at_once()) is not None:
+            self._finish(task, work, moved)
+            return
         task.working = True
 
         def run() -> Moved | OutOfSpace:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from hw.scsi.backing import OutOfSpace
 from hw.scsi.scsi_spec import Direction, Sense, Status, Tag
@@ -79,8 +79,7 @@ class CdbTarget(Protocol):
 # The SCSI adapters' way
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(NamedTuple):
     """How a command ended. TASK_ABORTED stands for an abort or a reset: it is the adapter's to report, not a status."""
 
     status: Status
@@ -111,7 +110,7 @@ class Command:
         return sum(map(len, self.views))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Moved:
     """What a piece of work did: bytes of the buffer that it moved, and what went wrong after them."""
 
@@ -119,7 +118,7 @@ class Moved:
     check: CheckCondition | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Work:
     """What remains to be done with the medium, on another thread.
 
@@ -132,6 +131,7 @@ class Work:
     count: int = 0  # blocks
     writes: bool = False
     wanted: int = 0  # bytes that the CDB moves, whether the buffer holds them or not
+    at_once: Callable[[], Moved | None] | None = None  # the same on the vCPU's thread, or None where that may wait
 
 
 @dataclass(frozen=True, slots=True)

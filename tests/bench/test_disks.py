@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.disk_reader import measured
-from bench.disks import FORMS, MIB, OURS, Contenders, Disks, add_rows, in_turn, make_disks, read_by
+from bench.disks import FORMS, MIB, OURS, Contenders, Disks, add_rows, add_times, in_turn, make_disks, read_by
 from bench.plan import QUICK, Plan
 from bench.transcript import RunFailed
 
@@ -56,3 +56,28 @@ def test_a_peer_that_fails_is_a_note_and_another_checksum_an_error() -> None:
     assert one.notes == ["m: broken: cannot"] and one.errors == ["m: liar read something else than we did"]
     add_rows(one, "m", "MB/s", MIB / 1e6, {"liar": (0.8, 1.0), "broken": (1.0, None)})
     assert [(row.peer_name, row.ratio, row.must) for row in one.rows] == [("liar", 1.0, 0.8)]
+
+
+def test_a_first_repetition_may_be_left_out() -> None:
+    made, calls = plan(), []
+
+    def once(name: str) -> tuple[float, int | None]:
+        calls.append(name)
+        return float(len(calls)), 1
+
+    in_turn(made, "m", [OURS, "peer"], once, warm=True)
+    assert calls == ["peer", OURS, OURS, "peer"]
+    assert (made.kept("m", OURS), made.kept("m", "peer")) == ([3.0], [4.0])
+
+
+def test_times_have_rows_of_their_own_and_beside_each_peer() -> None:
+    made = plan()
+    for name, seconds in ((OURS, 0.002), ("qemu-io", 0.004)):
+        made.keep("m", name, seconds)
+    add_times(made, "m", "ms", 1000)
+    assert [(row.ours, row.peer_name, row.ratio) for row in made.rows] == [(2.0, None, None), (2.0, "qemu-io", 2.0)]
+
+
+def test_a_pass_over_the_disk_is_what_is_timed(disks: Disks) -> None:
+    path = str(disks.of("sparse"))
+    assert measured("ours", "sequential", path, 4, 3)[1] == measured("ours", "sequential", path, 4)[1]

@@ -35,6 +35,7 @@ from tests.conformance import device_builders as builders
 from tests.conformance import device_scripts as scripts
 from tests.conformance.board import CONFIG_WINDOW, Access
 from tests.conformance.device_builders import FRAMEBUFFER_BYTES, MEMORY_MIB, Adapter
+from tests.conformance.network_adapters import NETWORK_ADAPTERS
 from tests.conformance.scsi_adapters import SCSI_ADAPTERS
 from tests.conformance.specimen import Bank, Indexed, Specimen, out
 from tests.hw.ide import board as ide_board
@@ -209,4 +210,5 @@ DEVICES = (
         )],
     ),
     *SCSI_ADAPTERS,
+    *NETWORK_ADAPTERS,
 )  # fmt: skip

@@ -63,6 +63,11 @@ class StoreBacking:
             view[:] = self.store[offset : offset + len(view)]
             offset += len(view)
 
+    def read_at_once(self, offset: int, views: list[memoryview]) -> bool:
+        return False
+
+    write_at_once = read_at_once
+
     def write(self, offset: int, views: list[memoryview]) -> None:
         self._check(offset, views)
         for view in views:

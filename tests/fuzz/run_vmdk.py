@@ -1,47 +1,29 @@
-"""Fuzzes the disk formats for a while: `python tests/fuzz/run_vmdk.py --seconds 600`.
+"""Fuzzes the disk formats: `python tests/fuzz/run_vmdk.py --seconds 600`, or `--images 1000000`.
 
-Every run is a seed: a specimen, damaged, then opened, read, checked, written and repaired. Memory is limited, so that
-an allocation which an image could make as large as it likes fails. Anything raised but a named error, and what hangs,
-is printed and ends the run with status 1. The same again: `--seed N`.
+Every image is a seed: a specimen, damaged, then read, checked, written or repaired, one of these; with --thorough all
+of them in turn. Anything raised but a named error, and what hangs, is printed and ends the run with status 1.
+The same again: `--seed N`, with --thorough where it was found so.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import resource
 import sys
-import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.fuzz.many import parser, run
 from tests.fuzz.test_vmdk import examine_damaged
 
-BATCH = 500
-MEMORY_BYTES = 1 << 30
 FIRST_SEED = 2_000_000
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=600, help="how long to fuzz")
-    parser.add_argument("--seed", type=int, help="this one only")
-    options = parser.parse_args()
-    os.fsync = os.fdatasync = os.fstat  # type: ignore[assignment]
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    seeds = range(FIRST_SEED, 1 << 60, BATCH) if options.seed is None else range(options.seed, options.seed + 1)
-    end, done = time.monotonic() + options.seconds, 0
-    for first in seeds:
-        batch = range(first, first + (BATCH if options.seed is None else 1))
-        with tempfile.TemporaryDirectory() as folder:
-            examine_damaged(Path(folder), batch)
-        done += len(batch)
-        if time.monotonic() > end:
-            break
-    sys.stdout.write(f"{done} damaged disks\n")
-    return 0
+    asked = parser(__doc__, "--images", FIRST_SEED)
+    asked.add_argument("--thorough", action="store_true", help="put each image to every use")
+    options = asked.parse_args()
+    return run(options, partial(examine_damaged, thorough=options.thorough), "disks")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 from ringfence.errors import RingfenceError
@@ -132,17 +134,81 @@ def damaged(content: bytes, chance: random.Random) -> bytes:
     return bytes(result)
 
 
+@dataclass(slots=True)
+class Specimen:
+    """A disk in a folder of its own, one file of which is damaged; `sound` is what the files held before."""
+
+    disk: Path
+    file: Path
+    sound: dict[Path, bytes]
+
+    @classmethod
+    def all(cls, folder: Path) -> list[Specimen]:
+        made = specimens(folder)
+        return [cls(disk, file, {path: path.read_bytes() for path in disk.parent.iterdir()}) for disk, file in made]
+
+    def examine_damaged(self, seed: int, *, thorough: bool) -> None:
+        """Damage the file, see what comes of it, and make all as it was. A note at what is raised says the seed."""
+        chance = random.Random(seed)
+        before = self.sound | {self.file: damaged(self.sound[self.file], chance)}
+        self.file.write_bytes(before[self.file])
+        try:
+            if thorough:
+                examine(self.disk, chance)
+                written = True
+            else:
+                written = examine_briefly(self.disk, before, chance)
+        except Exception as error:
+            error.add_note(f"seed {seed}: {self.disk.parent.name}/{self.file.name}")
+            raise
+        if not written:
+            self.file.write_bytes(self.sound[self.file])
+            return
+        for path in {Path(entry) for entry in os.scandir(self.disk.parent)} - self.sound.keys():
+            path.unlink()
+        for path, content in self.sound.items():
+            path.write_bytes(content)
+
+
 def examine(path: Path, chance: random.Random) -> None:
     """Opened, read, checked, written and repaired: it goes, or is refused in one line; reading changes nothing."""
     before = {file: file.read_bytes() for file in path.parent.iterdir() if file.stat().st_size <= MODEL_BYTES_MAX}
     for recover in (False, True):
         attempt(path, chance, recover=recover)
+    look(path)
+    assert before == {file: file.read_bytes() for file in before}, "reading changed a file"
+    for change in (write, mend, write):
+        change(path, chance)
+
+
+def examine_briefly(path: Path, before: dict[Path, bytes], chance: random.Random) -> bool:
+    """One of these, by chance. Was it one that may change files?"""
+    match chance.randrange(8):
+        case 0 | 1 | 2:
+            attempt(path, chance, recover=False)
+        case 3:
+            attempt(path, chance, recover=True)
+        case 4:
+            look(path)
+        case 5 | 6:
+            write(path, chance)
+            return True
+        case _:
+            mend(path, chance)
+            write(path, chance)
+            return True
+    if not chance.randrange(8):
+        assert before == {file: file.read_bytes() for file in before}, "reading changed a file"
+    return False
+
+
+def look(path: Path) -> None:
     for finding in refused(lambda: check(path, deep=True)) or []:
         assert "\n" not in str(finding)
-    assert before == {file: file.read_bytes() for file in before}, "reading changed a file"
-    refused(lambda: write(path, chance))
-    refused(lambda: repair(path, accept_parent=True))
-    refused(lambda: write(path, chance))
+
+
+def mend(path: Path, chance: random.Random) -> None:
+    refused(lambda: repair(path, accept_parent=chance.random() < 0.5))
 
 
 def refused(call):  # type: ignore[no-untyped-def]
@@ -166,6 +232,10 @@ def attempt(path: Path, chance: random.Random, *, recover: bool) -> None:
 
 
 def write(path: Path, chance: random.Random) -> None:
+    refused(lambda: write_somewhere(path, chance))
+
+
+def write_somewhere(path: Path, chance: random.Random) -> None:
     with open_disk(path, writable=True) as disk:
         at = chance.randrange(disk.sectors)
         count = min(disk.sectors - at, chance.choice((1, 8, 200)))

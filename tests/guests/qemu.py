@@ -41,10 +41,14 @@ def need_qemu() -> None:
 
 
 def run(image: Path, append: str = "", typed: str = "", options: tuple[str, ...] = ()) -> Run:
-    """Run a multiboot image until it powers off. Fails the test when it does not within TIMEOUT_S."""
+    """Run a multiboot image, or boot a disk's, until it powers off. Fails the test where it has not after TIMEOUT_S."""
+    what = ["-kernel", str(image), "-append", append]
+    if image.suffix == ".img":  # as a SCSI disk; what is written to it is not kept
+        disk = f"file={image},format=raw,if=none,id=disk,snapshot=on"
+        what = ["-drive", disk, "-device", "mptsas1068", "-device", "scsi-hd,drive=disk"]
     command = [
-        QEMU, "-accel", "tcg", "-kernel", str(image), "-append", append, "-serial", "stdio", "-display", "none",
-        "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", *options,
+        QEMU, "-accel", "tcg", *what, "-serial", "stdio", "-display", "none", "-no-reboot",
+        "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04", *options,
     ]  # fmt: skip
     try:
         done = subprocess.run(command, input=typed.encode(), capture_output=True, timeout=TIMEOUT_S, check=False)

@@ -21,7 +21,7 @@ from vmx.stop import StopKind, StopReason
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="direct execution is for x86-64 hosts")
 
 INTERACTIVE = {"minios"}
-GUESTS = [guest.name for guest in list_guests() if guest.name not in INTERACTIVE]
+GUESTS = [guest.name for guest in list_guests() if guest.name not in INTERACTIVE and not guest.boots]
 # Those that do most in outer rings; `hostile` has tests of its own.
 BUSY = {"rings", "faults", "paging", "segments", "selfmod", "syscalls", "irq", "tasks", "v86", "compute"}
 LONG = pytest.mark.long

@@ -61,7 +61,7 @@ def test_a_shell_goes_on_with_its_files_and_its_cd(
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="direct execution is for x86-64 hosts")
 @pytest.mark.parametrize("vcpus", VCPUS)
 def test_a_shell_goes_on_under_one_engine_and_the_other(vcpus: int, raw_boot: MakeBoot, tmp_path: Path) -> None:
-    """Interpreted up to its prompt, then run directly, then interpreted again: files, a busy program and the clock go on."""
+    """Interpreted up to its prompt, then run directly, then interpreted: files, a busy program and the clock go on."""
     interpreted, direct = (replace(CONFIG, vcpus=vcpus, engine=engine) for engine in ("interp", "direct"))
     program = linux(raw_boot("686-pae", "mods=none checks=none end=shell"))
     saved = [tmp_path / f"{number}.vmss" for number in range(2)]

@@ -336,6 +336,19 @@ def test_a_page_that_is_away_is_brought_back_first(memory: GuestMemory) -> None:
         assert asked == [(2, True), (3, True)]
 
 
+def test_dma_finds_what_was_mapped_since_the_latest_one(memory: GuestMemory) -> None:
+    with memory.dma(0x101000, 16, write=True) as views:
+        views[0][:] = b"r" * 16
+    memory.unmap(0x101, 1)
+    with pytest.raises(NoMemoryThere), memory.dma(0x101000, 16, write=True):
+        pass
+    with memory.dma(0x100000, 16, write=False):
+        pass
+    memory.map_ram(0x101, 1)
+    with memory.dma(0x100FF8, 24, write=False) as views:
+        assert b"".join(views) == bytes(8) + b"r" * 16
+
+
 def test_dma_out_of_memory_transfers_nothing(memory: GuestMemory) -> None:
     with pytest.raises(NoMemoryThere), memory.dma(0x3FF000, 0x2000, write=True):
         pytest.fail("the block must not be entered")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ringfence.errors import HostRefused
 from vmx.log import VMX_THREAD
-from vmx.machine_actions import ConsoleInfo, DeviceStatus, MachineStatus, SnapshotRow, TakenSnapshot
+from vmx.machine_actions import ConsoleInfo, Deleted, DeviceStatus, MachineStatus, Returned, SnapshotRow, TakenSnapshot
 from vmx.power import PowerState
 
 
@@ -83,6 +83,22 @@ class FakeMachine:
     def take_snapshot(self, name: str, description: str, *, memory: bool) -> TakenSnapshot:
         self._act("take_snapshot", name, description, memory)
         return TakenSnapshot(4, name, memory, 2.5)
+
+    def revert_snapshot(self, snapshot: str) -> Returned:
+        self._act("revert_snapshot", snapshot)
+        return Returned(3, PowerState.ON)
+
+    def delete_snapshot(self, snapshot: str, *, children: bool) -> Deleted:
+        self._act("delete_snapshot", snapshot, children)
+        return Deleted((0.5,))
+
+    def delete_all_snapshots(self) -> Deleted:
+        self._act("delete_all_snapshots")
+        return Deleted(())
+
+    def consolidate(self) -> Deleted:
+        self._act("consolidate")
+        return Deleted(())
 
 
 class ListLog:

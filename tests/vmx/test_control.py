@@ -56,6 +56,19 @@ def test_a_snapshot_of_a_running_machine_is_answered_with_how_long_it_stood_stil
     assert machine.calls == [("take_snapshot", "a", "", True), ("list_snapshots",)]
 
 
+def test_snapshots_of_a_running_machine_are_returned_to_and_deleted() -> None:
+    machine = FakeMachine()
+    answer = ask(machine, "snapshot", action="revert", snapshot="a")
+    assert answer["result"] == {"uid": 3, "power_state": "poweredOn", "notes": []}
+    answer = ask(machine, "snapshot", action="delete", snapshot="3", children=True)
+    assert answer["result"] == {"stuns_ms": [0.5]}
+    for action in ("delete-all", "consolidate"):
+        assert ask(machine, "snapshot", action=action)["ok"]
+    assert machine.calls == [
+        ("revert_snapshot", "a"), ("delete_snapshot", "3", True), ("delete_all_snapshots",), ("consolidate",),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("verb", ["start", "resume"])
 def test_a_suspended_machine_goes_on(verb: str) -> None:
     machine = FakeMachine(PowerState.SUSPENDED)
@@ -76,7 +89,7 @@ def test_a_state_that_does_not_allow_it_refuses(state: PowerState, verb: str) ->
     machine = FakeMachine(state)
     values: dict[str, object] = {
         "device": "ide1:0", "path": "/p", "text": "a", "hard": True, "force": True, "action": "take", "name": "a",
-        "description": "b", "memory": True,
+        "description": "b", "memory": True, "snapshot": "a", "children": True,
     }  # fmt: skip
     answer = ask(machine, verb, **{name: values[name] for name in ARGUMENTS[verb]})
     try:
@@ -122,7 +135,8 @@ def test_what_only_looks_is_not_logged() -> None:
         ("connect", {"device": "ide1:0", "path": "x"}, "expected an absolute path"),
         ("send-keys", {"text": "\udfff"}, "surrogate"),
         ("snapshot", {"action": "take", "name": "\udfff"}, "surrogate"),
-        ("snapshot", {"action": "revert"}, "switch it off first"),
+        ("snapshot", {"action": "revert"}, "expected a snapshot's number or name"),
+        ("snapshot", {"action": "commit"}, "expected one of list, take, revert"),
     ],
 )
 def test_an_argument_that_makes_no_sense_is_refused(verb: str, arguments: dict[str, object], said: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vmx.log import ENTRY_LINES_MAX, VmwareLog, old_logs, rotate
+from vmx.log import ENTRY_LINES_MAX, HostLog, VmwareLog, old_logs, rotate
 from vmx.power_on_log import log_power_on, machine_lines
 from vmx.vmx_file import VmxFile
 from vmx.vmx_settings import settings_of
@@ -111,8 +111,8 @@ def test_a_full_disk_is_said_once_and_the_rest_is_dropped(tmp_path: Path, monkey
     log = VmwareLog(tmp_path / "vmware.log", said.append)
     log.write("before")
     full = os.open("/dev/full", os.O_WRONLY)
-    assert log._fd is not None
-    os.dup2(full, log._fd)
+    assert isinstance(log._file, HostLog)
+    os.dup2(full, log._file._fd)
     os.close(full)
     log.write("x")
     log.write("y")
@@ -128,7 +128,7 @@ def test_a_full_disk_is_said_once_and_the_rest_is_dropped(tmp_path: Path, monkey
 def test_power_on_tells_the_whole_story(tmp_path: Path) -> None:
     text = (
         'config.version = "8"\ndisplayName = "web"\nmy.key = "a|0Ab"\nRemoteDisplay.vnc.enabled = "TRUE"\n'
-        'RemoteDisplay.vnc.password = "secret"\nethernet0.present = "TRUE"\nide1:0.present = "TRUE"\n'
+        'RemoteDisplay.vnc.password = "secret"\nfloppy1.present = "TRUE"\nide1:0.present = "TRUE"\n'
         'ide1:0.deviceType = "cdrom-image"\nide1:0.fileName = "/x.iso"\nserial0.present = "TRUE"\n'
         'serial0.fileType = "pty"\n'
     )
@@ -140,7 +140,7 @@ def test_power_on_tells_the_whole_story(tmp_path: Path) -> None:
     for part in (
         f"pid={os.getpid()}", "HOST sysname Linux", f"DICT --- CONFIGURATION {tmp_path / 'm.vmx'}",
         "DICT               displayName = web", "DICT                    my.key = a|0Ab",
-        "m.vmx:3: my.key: unknown", "m.vmx:6: ethernet0: not in this version",
+        "m.vmx:3: my.key: unknown", "m.vmx:6: floppy1: not in this version",
         "MACHINE 'web': 1 vCPU, 32 MiB, engine interp", "DEVICE ide1:0   cdrom: /x.iso", "DEVICE serial0  pty",
         "DEVICE vnc      127.0.0.1:5900 with a password",
     ):  # fmt: skip

@@ -70,11 +70,23 @@ def test_a_passed_through_device_is_left_out_and_said() -> None:
     assert notes(text) == ["scsi0:0: scsi-passthru: not in this version: the machine runs without it"]
 
 
-@pytest.mark.parametrize("mode", ["undoable", "append"])
-def test_modes_that_would_ask_at_power_off_are_refused(mode: str) -> None:
-    text = f'scsi0.present = "TRUE"\nscsi0:0.present = "TRUE"\nscsi0:0.fileName = "a"\nscsi0:0.mode = "{mode}"\n'
-    with pytest.raises(BadInput, match=rf"m\.vmx:6: scsi0:0\.mode: .*{mode}"):
-        settings(text)
+@pytest.mark.parametrize("mode", DriveMode)
+def test_every_mode_is_known(mode: DriveMode) -> None:
+    text = f'scsi0.present = "TRUE"\nscsi0:0.present = "TRUE"\nscsi0:0.fileName = "a"\nscsi0:0.mode = "{mode.value}"\n'
+    assert adapters(text)[0].drives[0].mode is mode
+
+
+@pytest.mark.parametrize(
+    ("guest", "said", "expected"),
+    [
+        ("winNetEnterprise", "", AdapterKind.LSILOGIC), ("rhel4", "", AdapterKind.LSILOGIC),
+        ("win2000Serv", "", AdapterKind.BUSLOGIC), ("", "", AdapterKind.BUSLOGIC),
+        ("winNetEnterprise", "buslogic", AdapterKind.BUSLOGIC), ("dos", "lsilogic", AdapterKind.LSILOGIC),
+    ],
+)  # fmt: skip
+def test_without_a_word_the_adapter_is_that_of_the_guest_system(guest: str, said: str, expected: AdapterKind) -> None:
+    text = 'scsi0.present = "TRUE"\n' + (f'guestOS = "{guest}"\n' if guest else "")
+    assert adapters(text + (f'scsi0.virtualDev = "{said}"\n' if said else ""))[0].kind is expected
 
 
 def test_a_disk_that_is_not_there_is_said_before_power_on() -> None:

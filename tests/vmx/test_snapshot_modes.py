@@ -13,7 +13,7 @@ from tests.vmkernel.storage.killing import Killed, living
 from tests.vmkernel.storage.lab import SECTOR, contents, data, get, put
 from tests.vmx.snapshot_lab import SECTORS, files_of_machine, make_machine
 from vmkernel.storage.chain import open_disk
-from vmx.snapshot_modes import AtPowerOff, after_power_off, open_nonpersistent, prepare_redo_logs
+from vmx.snapshot_modes import AtPowerOff, after_power_off, prepare_redo_logs
 from vmx.snapshots import take
 from vmx.vmx_file import VmxFile
 
@@ -42,33 +42,6 @@ def run_guest(vmx: Path, seed: int) -> bytes:
     with open_disk(prepare_redo_logs(VmxFile.read(vmx))["ide0:0"], writable=True) as disk:
         put(disk, seed, data(seed, 2))
         return get(disk, 0, SECTORS)
-
-
-def test_writes_to_a_nonpersistent_disk_are_gone_with_it(vmx: Path) -> None:
-    path = vmx.parent / "web.vmdk"
-    before = sorted(vmx.parent.iterdir())
-    with open_nonpersistent(path) as disk, open_nonpersistent(path) as other:
-        put(disk, 5, content := data(1, 3))
-        disk.flush()
-        assert get(disk, 4, 5) == bytes(SECTOR) + content + bytes(SECTOR)
-        assert get(other, 4, 5) == bytes(5 * SECTOR)
-        assert sorted(vmx.parent.iterdir()) == before, "a kill leaves nothing"
-    assert contents(path) == EMPTY
-
-
-def test_a_file_system_without_nameless_files_will_do(vmx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.open
-
-    def refusing(path: object, flags: int, *more: int, **named: int) -> int:
-        if flags & os.O_TMPFILE == os.O_TMPFILE:
-            raise OSError(95, "Operation not supported")
-        return real(path, flags, *more, **named)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(os, "open", refusing)
-    before = sorted(vmx.parent.iterdir())
-    with open_nonpersistent(vmx.parent / "web.vmdk") as disk:
-        put(disk, 5, data(1, 3))
-        assert sorted(vmx.parent.iterdir()) == before
 
 
 @pytest.mark.parametrize("mode", ["undoable", "append"])
@@ -101,6 +74,31 @@ def test_changes_are_given_up(vmx: Path) -> None:
     after_power_off(files_of_machine(vmx))
     assert contents(vmx.parent / "web.vmdk") == EMPTY
     assert VmxFile.read(vmx).get("ide0:0.redo") == "" and not list(vmx.parent.glob("*REDO*"))
+
+
+def test_power_on_is_killed_at_any_change(vmx: Path, tmp_path: Path) -> None:
+    set_key(vmx, "ide0:0.mode", "undoable")
+    work, changes = tmp_path / "work", 0
+    while True:
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(vmx.parent, work)
+        try:
+            with living(changes):
+                prepare_redo_logs(VmxFile.read(work / "web.vmx"))
+            break
+        except Killed:
+            changes += 1
+        shown = run_guest(work / "web.vmx", 1)
+        assert shown[SECTOR : 3 * SECTOR] == data(1, 2) and contents(work / "web.vmdk") == EMPTY
+        assert after_power_off(files_of_machine(work / "web.vmx"), AtPowerOff.COMMIT)
+        assert contents(work / "web.vmdk") == shown and not list(work.glob("web*REDO*"))
+    assert changes > 3
+
+
+def test_a_suspended_machine_wants_its_own_redo_log(vmx: Path) -> None:
+    set_key(vmx, "ide0:0.mode", "undoable")
+    with pytest.raises(BadInput, match="redo log: expected that of the suspended machine, found none"):
+        prepare_redo_logs(VmxFile.read(vmx), resumes=True)
 
 
 @pytest.mark.parametrize("action", ["autoCommit", "autoRevert"])

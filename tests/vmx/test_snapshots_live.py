@@ -26,7 +26,7 @@ from vmx.loader import load_program
 from vmx.machine import Machine
 from vmx.machine_config import MachineConfig
 from vmx.running import RunningMachine
-from vmx.snapshots import delete_all, revert, take
+from vmx.snapshots import delete_all, revert
 from vmx.stop import StopKind, StopReason
 from vmx.suspend import open_saved, restore
 from vmx.vmx_settings import load_settings
@@ -269,9 +269,3 @@ def test_words_that_make_no_order_are_named(lab: Lab) -> None:
         (("snapshot", "revert", "one"), "snapshot 'one': expected one of none"),
     ):
         assert said in lab.refused(*words)
-
-
-def test_what_a_running_machine_does_not_do_is_refused(lab: Lab, vmx: Path) -> None:
-    take(files_of_machine(lab.vmx), "one")
-    lab.start()
-    assert "switch it off first" in lab.refused("snapshot", "revert", "one")

@@ -13,6 +13,7 @@ import pytest
 from ringfence.errors import BadInput
 from tests.vmx.machines import LIMIT_S, machine
 from tests.vmx.programs import assemble
+from vmkernel.storage.block_file import BlockFile
 from vmm.layout_spec import VcpuState
 from vmx import runner
 from vmx.loader import load_program
@@ -96,8 +97,8 @@ def test_volatility_reads_the_regions_and_the_guest_s_memory(saved: Path) -> Non
 
 
 def read(path: Path) -> tuple[Container, int]:
-    fd = os.open(path, os.O_RDONLY)
-    return read_container(fd, str(path)), fd
+    file = BlockFile.open(path, lock=False)
+    return read_container(file, str(path)), file.fd
 
 
 def tags_of_others(data: bytes, group: str) -> dict[tuple[str, tuple[int, ...]], bytes]:
@@ -155,12 +156,8 @@ def test_no_damage_to_the_tags_is_anything_but_bad_input(saved: Path, tmp_path: 
         for _ in range(rng.randrange(1, 8)):
             bad[rng.randrange(12 if rng.random() < 0.5 else 2000)] = rng.choice((0, 1, 0x3E, 0x7F, 0xC0, 0xFF))
         path.write_bytes(bad[: rng.choice((len(bad), rng.randrange(len(bad))))])
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            with pytest.raises(BadInput, match=r"bad\.vmss"):
-                read_container(fd, str(path))
-        finally:
-            os.close(fd)
+        with BlockFile.open(path, lock=False) as file, pytest.raises(BadInput, match=r"bad\.vmss"):
+            read_container(file, str(path))
 
 
 def test_a_vcpu_that_does_what_no_vcpu_does_is_refused(saved: Path, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from ringfence.errors import BadInput
 from vmx.machine_config import BOOT_ORDER, BootDevice, DriveKind, DriveMode, DriveSpec, PortKind
+from vmx.snapshot_disks import machine_disks
+from vmx.snapshot_modes import AtPowerOff, wanted
 from vmx.vmx_file import VmxFile
 from vmx.vmx_keys import KEYS, Number, Use, parse_value, row_of, shape
 from vmx.vmx_settings import (
@@ -190,7 +192,7 @@ def test_a_drive_that_is_not_present_is_not_there() -> None:
     assert settings('ide0:0.fileName = "d.vmdk"').config.ide == {}
 
 
-@pytest.mark.parametrize("text", ["", 'ide1:0.fileName = "d"\nide1:0.mode = "undoable"', 'ide1:0.deviceType = "tape"'])
+@pytest.mark.parametrize("text", ["", 'ide1:0.fileName = "d"\nide1:0.mode = "perhaps"', 'ide1:0.deviceType = "tape"'])
 def test_a_drive_that_cannot_be_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match="ide1:0"):
         drive(text)
@@ -271,8 +273,8 @@ def test_an_unknown_key_is_kept_and_said_once() -> None:
 
 
 def test_a_device_of_a_later_version_is_said_in_one_line() -> None:
-    text = 'ethernet0.present = "TRUE"\nethernet0.networkName = "LAN"\nethernet0.addressType = "generated"\n'
-    assert said(text) == ["/vm/m.vmx:2: ethernet0: not in this version: the machine runs without it"]
+    text = 'floppy1.present = "TRUE"\nfloppy1.fileName = "b"\n'
+    assert said(text) == ["/vm/m.vmx:2: floppy1: not in this version: the machine runs without it"]
     assert said(text.replace("TRUE", "FALSE")) == []
 
 
@@ -291,7 +293,7 @@ def test_an_esx_machine_is_read_without_a_refusal() -> None:
     assert (found.config.name, found.config.memory_mib) == ("web01", 256)
     assert not found.unknown
     devices = [str(note).split(": ", 2)[1] for note in found.notes]
-    assert devices == ["nvram", "ethernet0"]
+    assert devices == []
     assert found.config.scsi[0].drives[0].path is not None
 
 
@@ -313,9 +315,15 @@ def test_every_honoured_key_of_the_table_is_read(monkeypatch: pytest.MonkeyPatch
         'RemoteDisplay.vnc.enabled = "TRUE"\nide0:0.present = "TRUE"\nide0:0.fileName = "d"\n'
         'parallel0.present = "TRUE"\nfloppy0.fileName = "f"\n'
         'scsi0.present = "TRUE"\nscsi0:0.present = "TRUE"\nscsi0:0.fileName = "s"\n'
+        'ethernet0.present = "TRUE"\nethernet0.generatedAddressOffset = "1"\nethernet1.present = "TRUE"\n'
+        'ethernet1.addressType = "static"\nethernet1.address = "02:00:00:00:00:01"\n'
+        'ethernet1.checkMACAddress = "FALSE"\n'
     )
     for kind in ("file", "pipe", "network"):
         settings(f'{base}serial0.present = "TRUE"\nserial0.fileType = "{kind}"\nserial0.fileName = "tcp://h:1"\n')
+    undoable = settings(f'{base}ide0:0.mode = "undoable"\nscsi0:0.mode = "append"\n').file
+    for disk in machine_disks(undoable):
+        wanted(undoable, disk, AtPowerOff.KEEP)
     honoured = {row.name for row in KEYS if row.use is Use.HONOURED}
     assert honoured - asked == {".encoding"}
 

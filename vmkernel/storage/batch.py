@@ -6,6 +6,7 @@ What numpy finds to lie in one grain, in a flat extent or nowhere is done here; 
 from __future__ import annotations
 
 import os
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,17 +41,28 @@ def read_batch(disk: Chain, offsets: Numbers, length: int, out: memoryview) -> N
     if beyond.any():
         raise MediaError(int(sectors[beyond][0]), count)
     search = Search(disk, sectors, count)
-    rows = np.frombuffer(out, np.uint8)[: len(sectors) * length].reshape(len(sectors), length)
+    rows = np.frombuffer(out[: len(sectors) * length], np.uint64).reshape(len(sectors), length // 8)
     rows[search.zeros] = 0
-    for index in np.flatnonzero(search.slow).tolist():
-        disk.read(int(sectors[index]) * SECTOR_BYTES, [out[index * length : (index + 1) * length]])
-    preadv = os.preadv
+    left = np.ones(len(sectors), np.bool_)
+    left[search.zeros] = False
     for number, file in enumerate(search.files):
         found = np.flatnonzero(search.file == number)
-        for index, at in zip(found.tolist(), search.place[found].tolist(), strict=True):
-            view = out[index * length : (index + 1) * length]
-            if preadv(file.fd, (view,), at) != length:
-                disk.read(int(sectors[index]) * SECTOR_BYTES, [view])
+        for fd, which, places in file.places(search.place[found], length):
+            read_rows(fd, found[which], places, length, out, left)
+    for index in np.flatnonzero(left).tolist():
+        disk.read(int(sectors[index]) * SECTOR_BYTES, [out[index * length : (index + 1) * length]])
+
+
+def read_rows(
+    fd: int, requests: Numbers, places: Numbers, length: int, out: memoryview, left: NDArray[np.bool_]
+) -> None:
+    """One preadv each; those that were answered in full are no longer `left`."""
+    views = [(out[index * length : (index + 1) * length],) for index in requests.tolist()]
+    try:
+        moved = list(map(os.preadv, repeat(fd), views, places.tolist()))
+    except OSError:
+        return
+    left[requests] = np.array(moved) != length
 
 
 class Search:

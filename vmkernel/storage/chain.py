@@ -9,12 +9,10 @@ Source: VMware Virtual Disk Format 1.1, "Links"; VMware KB 1007969 (content ID).
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 
 from ringfence.errors import BadInput, MediaError
@@ -28,9 +26,10 @@ from vmkernel.storage.errors import (
     NotWritable,
     Unsupported,
 )
+from vmkernel.storage.place import Place
 from vmkernel.storage.vmdk.check import ready_to_write
 from vmkernel.storage.vmdk.flat import FlatExtent
-from vmkernel.storage.vmdk.grain_extent import GrainExtent
+from vmkernel.storage.vmdk.grain_extent import NOT_HERE, GrainExtent
 from vmkernel.storage.vmdk.link import Link, candidates, open_link
 from vmkernel.storage.vmdk.stream import StreamExtent
 
@@ -52,6 +51,7 @@ class Chain:
         self._top = len(self.links) - 1
         only = self.links[-1].extents[0] if len(self.links[-1].extents) == 1 else None
         self._only: Extent | None = only
+        self._begun: Extent | None = None  # the same, once its link has the marks of being written
 
     @property
     def size_bytes(self) -> int:
@@ -89,12 +89,45 @@ class Chain:
             return False
         with self._lock:
             at = only.locate(sector, count)
-        if at is None:
+        if at is None or (at == NOT_HERE and self._top):
             return False
+        if at == NOT_HERE:
+            fill_zeros(views)
+            return True
         try:
-            return os.preadv(only.file.fd, views, at * SECTOR_BYTES) == count * SECTOR_BYTES
+            return only.file.read_at_once(at * SECTOR_BYTES, views) == count * SECTOR_BYTES
         except OSError:
             return False
+
+    def read_at_once(self, offset: int, views: Sequence[memoryview]) -> bool:
+        """Read what the host has in memory; False, and perhaps something in the views, where it would have to wait.
+
+        Raises nothing: what cannot be read is for `read` to say.
+        """
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            only, length = self._only, sum(map(len, views))
+            at = self._place_of(only, offset, length)
+        finally:
+            self._lock.release()
+        if at is None or only is None or only.file is None or (at == NOT_HERE and self._top):
+            return False
+        if at == NOT_HERE:
+            fill_zeros(views)
+            return True
+        return only.file.read_cached(at * SECTOR_BYTES, views) == length
+
+    def _place_of(self, only: Extent | None, offset: int, length: int) -> int | None:
+        """The file's sector of a request that lies together in it, or NOT_HERE; None: that is not known yet."""
+        sector, count = offset // SECTOR_BYTES, length // SECTOR_BYTES
+        if offset % SECTOR_BYTES or length % SECTOR_BYTES or not 0 <= sector < sector + count <= self.sectors:
+            return None
+        if isinstance(only, GrainExtent):
+            return only.locate(sector, count)
+        if isinstance(only, FlatExtent) and sector + count <= only.sectors - only.missing_sectors:
+            return only.offset + sector
+        return None
 
     def _resolve(self, level: int, sector: int, count: int) -> list[Move]:
         """(link, extent, run) for a range as link `level` shows it; Absent is what no link has."""
@@ -174,12 +207,47 @@ class Chain:
     def write(self, offset: int, views: Sequence[memoryview]) -> None:
         sector, count = self._sectors(offset, sum(map(len, views)))
         with self._lock:
+            if count and self._write_one(sector, count, views):
+                return
             at = 0
+            self._begun = None
             for extent, first, taken in self._writable_spans(sector, count):
                 below = partial(self._read_below, sector + at - first)
                 with Numbered(sector + at, count - at):
                     extent.write(first, cut(views, at * SECTOR_BYTES, taken * SECTOR_BYTES), below)
                 at += taken
+            if count:
+                self._begun = self._only
+
+    def _write_one(self, sector: int, count: int, views: Sequence[memoryview]) -> bool:
+        """The short way into one grain that is there; False: it is for the long way."""
+        only, link = self._only, self.links[-1]
+        if not isinstance(only, GrainExtent) or not link.writable or not only.file.writable:
+            return False
+        link.start_writing(only)
+        at = only.locate(sector, count)
+        if at is None or at == NOT_HERE:
+            return False
+        with Numbered(sector, count):
+            only.file.write(at * SECTOR_BYTES, views)
+        self._begun = only
+        return True
+
+    def write_at_once(self, offset: int, views: Sequence[memoryview]) -> bool:
+        """Write over what is there, into the host's page cache; False, and perhaps a part written, where it is more.
+
+        It is more too while another thread writes or flushes. Raises nothing: what fails is for `write` to say.
+        """
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            only, length = self._begun, sum(map(len, views))
+            at = self._place_of(only, offset, length)
+            if at is None or at == NOT_HERE or only is None or only.file is None:
+                return False
+            return only.file.write_cached(at * SECTOR_BYTES, views) == length
+        finally:
+            self._lock.release()
 
     def zero(self, offset: int, length: int) -> None:
         sector, count = self._sectors(offset, length)
@@ -212,6 +280,7 @@ class Chain:
     def settle(self) -> None:
         """Flush the youngest link, and take away its marks of being open."""
         with self._lock:
+            self._begun = None
             self.links[-1].settle()
 
     def push(self, child: Link) -> None:
@@ -221,12 +290,14 @@ class Chain:
         """
         with self._lock:
             check_parent(child, self.links[-1], relaxed=False, warnings=[])
+            self._begun = None
             self.links[-1].freeze()
             self.links = [*self.links, child]
             self._find_top()
 
     def close(self) -> None:
         with self._lock:
+            self._begun = None
             try:
                 self.links[-1].close()
             finally:
@@ -260,18 +331,23 @@ def pieces(start: int, moves: Sequence[Move]) -> Iterator[Piece]:
     for level, extent, run in moves:
         if extent is not None and isinstance(extent, FlatExtent) and type(run) is Stored:
             for part in extent.holes(run.at - extent.offset, run.sectors):
-                yield piece(start, level, extent.file, part)
+                yield from pieces_of(start, level, extent.file, part)
                 start += part.sectors * SECTOR_BYTES
             continue
-        yield piece(start, level, None if extent is None else extent.file, run)
+        yield from pieces_of(start, level, None if extent is None else extent.file, run)
         start += run.sectors * SECTOR_BYTES
 
 
-def piece(start: int, level: int, file: BlockFile | None, run: Run) -> Piece:
+def pieces_of(start: int, level: int, file: BlockFile | None, run: Run) -> Iterator[Piece]:
+    """In the files that the host has open: of a file on a volume that is the volume's device."""
     length = run.sectors * SECTOR_BYTES
-    if isinstance(run, Stored | Packed):
-        return Piece(start, length, level, file, run.at * SECTOR_BYTES, type(run) is Packed)
-    return Piece(start, length, level, None, 0)
+    if file is None or not isinstance(run, Stored | Packed):
+        yield Piece(start, length, level, None, 0)
+        return
+    packed = type(run) is Packed
+    for place, offset, part in file.located(run.at * SECTOR_BYTES, SECTOR_BYTES if packed else length):
+        yield Piece(start, length if packed else part, level, place, offset, packed)
+        start += part
 
 
 def continues(held: Piece, piece: Piece) -> bool:
@@ -285,7 +361,7 @@ def continues(held: Piece, piece: Piece) -> bool:
 
 
 def open_disk(
-    path: Path, *, writable: bool = False, lock: bool = True, relaxed: bool = False, recover: bool = False
+    path: Place, *, writable: bool = False, lock: bool = True, relaxed: bool = False, recover: bool = False
 ) -> Chain:
     """A VMDK with its parents. Raises a BadInput that names file and byte, or HostRefused.
 
@@ -324,7 +400,7 @@ def open_disk(
     return Chain(links, warnings)
 
 
-def file_id(path: Path) -> tuple[int, int]:
+def file_id(path: Place) -> tuple[int, int]:
     try:
         status = path.stat()
     except OSError as error:
@@ -332,7 +408,7 @@ def file_id(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def parent_path(child: Link) -> Path:
+def parent_path(child: Link) -> Place:
     """Raises MissingLink, which names what was looked for and the link that did open."""
     name = child.parent_name if child.descriptor is None else child.descriptor.parent_hint
     for candidate in candidates(child.path, name) if name else ():
@@ -344,7 +420,7 @@ def parent_path(child: Link) -> Path:
     raise MissingLink(str(child.path), "parent", f"a file {name!r}" if name else "a parentFileNameHint", "none")
 
 
-def open_parent(child: Link, path: Path, *, lock: bool, recover: bool) -> Link:
+def open_parent(child: Link, path: Place, *, lock: bool, recover: bool) -> Link:
     """A link like others; the parent of a redo log without descriptor may be bare sectors."""
     try:
         return open_link(path, lock=lock, recover=recover)
@@ -354,7 +430,7 @@ def open_parent(child: Link, path: Path, *, lock: bool, recover: bool) -> Link:
     return bare_link(path, lock=lock)
 
 
-def bare_link(path: Path, *, writable: bool = False, lock: bool = True) -> Link:
+def bare_link(path: Place, *, writable: bool = False, lock: bool = True) -> Link:
     """A file or device of bare sectors as a link; a last sector that it does not fill is left out."""
     file = BlockFile.open(path, writable=writable, lock=lock)
     sectors = file.size // SECTOR_BYTES
@@ -367,7 +443,7 @@ def bare_link(path: Path, *, writable: bool = False, lock: bool = True) -> Link:
     return link
 
 
-def open_raw(path: Path, *, writable: bool = False, lock: bool = True) -> Chain:
+def open_raw(path: Place, *, writable: bool = False, lock: bool = True) -> Chain:
     """Bare sectors as a disk. Raises BadInput or HostRefused."""
     return Chain([bare_link(path, writable=writable, lock=lock)])
 

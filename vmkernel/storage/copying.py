@@ -6,7 +6,6 @@ is read and written in pieces, and all-zero grains of it are left out.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -52,18 +51,7 @@ def bare_target(target: Disk) -> FlatExtent | None:
 def copy_range(piece: Piece, extent: FlatExtent) -> bool:
     """False: the host does not copy between these files."""
     assert isinstance(piece.file, BlockFile)
-    done, at = 0, extent.offset * 512 + piece.start
-    while done < piece.length:
-        try:
-            moved = os.copy_file_range(
-                piece.file.fd, extent.file.fd, piece.length - done, piece.offset + done, at + done
-            )
-        except OSError:
-            return False
-        if not moved:
-            return False
-        done += moved
-    return True
+    return extent.file.copy_from(piece.file, piece.offset, extent.offset * 512 + piece.start, piece.length)
 
 
 def copy_piece(source: Disk, target: Disk, piece: Piece, target_is_new: bool) -> None:

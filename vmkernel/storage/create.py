@@ -15,13 +15,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from enum import StrEnum
-from pathlib import Path
 
 from ringfence.errors import BadOption
 from vmkernel.storage.block_file import BlockFile, sync_folder
 from vmkernel.storage.chain import LINKS_MAX, Chain, open_disk
 from vmkernel.storage.disk import SECTOR_BYTES
 from vmkernel.storage.errors import Unsupported
+from vmkernel.storage.place import P, Place
 from vmkernel.storage.vmdk import cowd, cowd_spec, sparse
 from vmkernel.storage.vmdk.descriptor import Descriptor, ExtentLine, build
 from vmkernel.storage.vmdk.descriptor_spec import Access, Adapter, CreateType, ExtentType
@@ -70,7 +70,7 @@ SECTORS_MAX = {
 
 
 def create(
-    path: Path, kind: Kind, size_bytes: int, adapter: Adapter = Adapter.LSILOGIC, *, grain_sectors: int | None = None
+    path: Place, kind: Kind, size_bytes: int, adapter: Adapter = Adapter.LSILOGIC, *, grain_sectors: int | None = None
 ) -> None:
     """A new disk that reads as zeros. Raises BadOption, or HostRefused where a file is there or cannot be made."""
     sectors = size_sectors(path, kind, size_bytes)
@@ -80,7 +80,9 @@ def create(
         making.finish(build(lines, CREATE_TYPES[kind], adapter, ddb=ddb))
 
 
-def create_child(path: Path, parent: Path, kind: Kind = Kind.VMFS_SPARSE, *, grain_sectors: int | None = None) -> None:
+def create_child(
+    path: Place, parent: Place, kind: Kind = Kind.VMFS_SPARSE, *, grain_sectors: int | None = None
+) -> None:
     """A link that holds nothing yet, over `parent`, which must not be written from now on.
 
     Raises BadOption, HostRefused, and what opening the parent does. Source: VMware KB 1007969 (content IDs).
@@ -99,7 +101,7 @@ def create_child(path: Path, parent: Path, kind: Kind = Kind.VMFS_SPARSE, *, gra
         making.finish(build(lines, CREATE_TYPES[kind], None, cid=cid, parent_cid=cid, parent_hint=hint))
 
 
-def create_redo(parent: Path, *, bare: bool = True) -> Path:
+def create_redo(parent: P, *, bare: bool = True) -> P:
     """An ESX 2 redo log beside its disk, which is bare sectors there (`bare`), or any disk; returns its path."""
     path = parent.with_name(parent.name + REDO_SUFFIX)
     if bare and not parent.name.endswith(REDO_SUFFIX):
@@ -119,7 +121,7 @@ def create_redo(parent: Path, *, bare: bool = True) -> Path:
     return path
 
 
-def refuse_depth(parent: Path, chain: Chain) -> None:
+def refuse_depth(parent: Place, chain: Chain) -> None:
     if len(chain.links) > SNAPSHOTS_MAX:
         raise Unsupported(str(parent), "chain", f"at most {SNAPSHOTS_MAX} links over the base", f"{len(chain.links)}")
 
@@ -127,7 +129,7 @@ def refuse_depth(parent: Path, chain: Chain) -> None:
 assert SNAPSHOTS_MAX < LINKS_MAX
 
 
-def size_sectors(path: Path, kind: Kind, size_bytes: int) -> int:
+def size_sectors(path: Place, kind: Kind, size_bytes: int) -> int:
     sectors, rest = divmod(size_bytes, SECTOR_BYTES)
     if rest or not 0 < sectors <= SECTORS_MAX[kind]:
         most = SECTORS_MAX[kind] * SECTOR_BYTES
@@ -138,7 +140,7 @@ def size_sectors(path: Path, kind: Kind, size_bytes: int) -> int:
 class Making:
     """The files of a disk that is being made; they are removed again unless `finish` or `keep` is reached."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path, self.stem = path, path.name.removesuffix(".vmdk")
         self.files: list[BlockFile] = []
         self.done = False
@@ -153,7 +155,7 @@ class Making:
                 with contextlib.suppress(OSError):
                     file.path.unlink()
 
-    def file(self, path: Path) -> BlockFile:
+    def file(self, path: Place) -> BlockFile:
         self.files.append(file := BlockFile.create(path))
         return file
 

@@ -52,7 +52,8 @@ Below = Callable[[int, int], bytes]
 class Piece(NamedTuple):
     """A range of a disk in bytes. `layer` counts from the base, 0; -1: no link has it, so it is zeros.
 
-    `file` is None for zeros. `packed`: the bytes are compressed, and `offset` is where their grain begins.
+    `file` is None for zeros; of a disk on a volume it is the volume's device. `packed`: the bytes are compressed, and
+    `offset` is where their grain begins.
     """
 
     start: int

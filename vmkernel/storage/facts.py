@@ -8,16 +8,16 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import asdict, is_dataclass
 from enum import IntFlag
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ringfence.errors import BadInput, HostRefused, RingfenceError
-from vmkernel.storage.block_file import BlockFile, take_lock
+from vmkernel.storage.block_file import BlockFile
 from vmkernel.storage.chain import LINKS_MAX, file_id, open_parent, parent_path
 from vmkernel.storage.disk import SECTOR_BYTES, Absent, Extent, Zeros
 from vmkernel.storage.errors import DamagedGrain, Locked
+from vmkernel.storage.place import Place
 from vmkernel.storage.vmdk.descriptor import Descriptor, ExtentLine
 from vmkernel.storage.vmdk.flat import FlatExtent
 from vmkernel.storage.vmdk.grain_extent import GrainExtent
@@ -32,7 +32,7 @@ IN_DESCRIPTOR = ("cid", "parentcid", "createtype", "parentfilenamehint", "versio
 HEADER_UNSHOWN = ("pad",)
 
 
-def disk_facts(path: Path, *, recover: bool = False) -> Facts:
+def disk_facts(path: Place, *, recover: bool = False) -> Facts:
     """Raises BadInput or HostRefused when not even the youngest link opens."""
     links: list[Facts] = []
     error = ""
@@ -60,7 +60,7 @@ def disk_facts(path: Path, *, recover: bool = False) -> Facts:
     }  # fmt: skip
 
 
-def raw_facts(path: Path) -> Facts:
+def raw_facts(path: Place) -> Facts:
     """Of a file of bare sectors."""
     with BlockFile.open(path, lock=False) as file:
         return {
@@ -69,7 +69,7 @@ def raw_facts(path: Path) -> Facts:
         }  # fmt: skip
 
 
-def use(path: Path) -> str:
+def use(path: Place) -> str:
     """What locks say: `free`, `read` by somebody, or `written`."""
     with suppress(RingfenceError):
         link = open_link(path, lock=False)
@@ -79,7 +79,7 @@ def use(path: Path) -> str:
             for file in files:
                 try:
                     with BlockFile.open(file, lock=False) as held:
-                        take_lock(held.fd, file, writable=writable)
+                        held.lock(writable=writable)
                 except Locked:
                     return state
         return "free"
@@ -109,7 +109,7 @@ def described(text: Descriptor) -> Facts:
     }  # fmt: skip
 
 
-def file_size(path: Path) -> int:
+def file_size(path: Place) -> int:
     """What it takes up on the host."""
     try:
         return path.stat().st_blocks * 512

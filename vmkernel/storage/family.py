@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import cast
 
 from ringfence.errors import RingfenceError
 from vmkernel.storage.chain import LINKS_MAX, file_id, parent_path
 from vmkernel.storage.errors import Unsupported
 from vmkernel.storage.formats import holds_vmdk, looks_like_vmdk
+from vmkernel.storage.place import P, Place
 from vmkernel.storage.vmdk.link import Link, open_link
 
 
@@ -21,7 +22,7 @@ from vmkernel.storage.vmdk.link import Link, open_link
 class Member:
     """One link of a tree of disks."""
 
-    path: Path
+    path: Place
     create_type: str
     cid: int | None
     parent_cid: int | None
@@ -36,7 +37,7 @@ def member(link: Link) -> Member:
     return Member(link.path, kind, link.cid, parent, link.sectors)
 
 
-def relatives(folder: Path) -> Iterator[Link]:
+def relatives(folder: Place) -> Iterator[Link]:
     """Every disk of a folder that names a parent, closed already."""
     for path in sorted(folder.iterdir()):
         if not looks_like_vmdk(path.name):
@@ -50,25 +51,25 @@ def relatives(folder: Path) -> Iterator[Link]:
                 yield link
 
 
-def children_of(path: Path) -> list[Path]:
+def children_of(path: P) -> list[P]:
     """Disks beside this one that were made from it."""
     own = file_id(path)
     found = []
     for link in relatives(path.resolve().parent):
         with suppress(RingfenceError, OSError):
             if file_id(parent_path(link)) == own:
-                found.append(link.path)
+                found.append(cast(P, link.path))
     return found
 
 
-def refuse_children(path: Path, what: str) -> None:
+def refuse_children(path: Place, what: str) -> None:
     """Raises Unsupported when there are some: they would be lost."""
     children = children_of(path)
     if children:
         raise Unsupported(str(path), what, "a disk without children", ", ".join(child.name for child in children))
 
 
-def base_of(path: Path) -> Path:
+def base_of(path: Place) -> Place:
     """The oldest ancestor that can be found."""
     seen = {file_id(path)}
     while len(seen) <= LINKS_MAX:
@@ -85,7 +86,7 @@ def base_of(path: Path) -> Path:
     return path
 
 
-def tree(path: Path) -> Member:
+def tree(path: Place) -> Member:
     """The disk's whole family from its base on, as far as it lies in the folders of its ancestors. Raises BadInput."""
     base = base_of(path)
     folders = {folder.resolve(): folder for folder in (base.parent, path.parent)}

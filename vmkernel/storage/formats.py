@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import stat
 from enum import StrEnum
-from pathlib import Path
 
 from ringfence.errors import BadOption
 from vmkernel.storage.block_file import BlockFile
 from vmkernel.storage.chain import Chain, open_disk, open_raw
 from vmkernel.storage.create import Kind
 from vmkernel.storage.errors import CorruptImage, Unsupported
+from vmkernel.storage.place import Place
 from vmkernel.storage.vmdk.cowd_spec import GRAIN_SECTORS_MAX as REDO_GRAIN_MAX
 from vmkernel.storage.vmdk.descriptor import Descriptor
 from vmkernel.storage.vmdk.descriptor_spec import TEXT_BYTES_MAX
@@ -75,7 +75,7 @@ def looks_like_vmdk(name: str) -> bool:
 
 
 def open_image(
-    path: Path, form: Format = Format.AUTO, *, writable: bool = False, lock: bool = True, relaxed: bool = False,
+    path: Place, form: Format = Format.AUTO, *, writable: bool = False, lock: bool = True, relaxed: bool = False,
     recover: bool = False,
 ) -> Chain:  # fmt: skip
     """A disk, whichever it is. Raises a BadInput that names file and byte, or HostRefused."""
@@ -84,7 +84,7 @@ def open_image(
     return open_disk(path, writable=writable, lock=lock, relaxed=relaxed, recover=recover)
 
 
-def judge_format(path: Path, form: Format) -> Format:
+def judge_format(path: Place, form: Format) -> Format:
     """Raises Unsupported where name and contents disagree, and nobody has said which is right."""
     if form is not Format.AUTO:
         return form
@@ -97,7 +97,7 @@ def judge_format(path: Path, form: Format) -> Format:
     raise Unsupported(str(path), "format", expected, found)
 
 
-def holds_vmdk(path: Path) -> bool:
+def holds_vmdk(path: Place) -> bool:
     """Does it begin as one? A device never does: what its owner wrote there is not believed."""
     with BlockFile.open(path, lock=False) as file:
         head = file.some_at(0, 8)
@@ -111,7 +111,7 @@ def holds_vmdk(path: Path) -> bool:
     return True
 
 
-def is_device(path: Path) -> bool:
+def is_device(path: Place) -> bool:
     return stat.S_ISBLK(path.stat().st_mode)
 
 

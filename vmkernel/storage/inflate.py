@@ -6,12 +6,12 @@ Source: vmkfstools manual, "Initialize a Virtual Disk", "Inflate a Thin Virtual 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from vmkernel.storage.chain import Chain, open_disk
 from vmkernel.storage.disk import SECTOR_BYTES, Zeros
 from vmkernel.storage.errors import Unsupported
 from vmkernel.storage.family import refuse_children
+from vmkernel.storage.place import Place
 from vmkernel.storage.vmdk.flat import FlatExtent
 
 THIN_KEY = "ddb.thinProvisioned"
@@ -19,7 +19,7 @@ STEP_SECTORS = 1 << 15
 Progress = Callable[[int, int], None]
 
 
-def inflate(path: Path, progress: Progress | None = None) -> None:
+def inflate(path: Place, progress: Progress | None = None) -> None:
     """Every block of a flat disk is there, and what had none is zeros. Raises Unsupported for other disks."""
     with open_disk(path, writable=True) as disk:
         extents = flat_extents(path, disk)
@@ -39,7 +39,7 @@ def inflate(path: Path, progress: Progress | None = None) -> None:
             disk.links[0].save_descriptor()
 
 
-def flat_extents(path: Path, disk: Chain) -> list[FlatExtent]:
+def flat_extents(path: Place, disk: Chain) -> list[FlatExtent]:
     """The extents of a disk that has no others, and no parent."""
     found = [extent for extent in disk.links[0].extents if isinstance(extent, FlatExtent)]
     if len(disk.links) > 1 or len(found) < len(disk.links[0].extents):
@@ -47,7 +47,7 @@ def flat_extents(path: Path, disk: Chain) -> list[FlatExtent]:
     return found
 
 
-def write_zeros(path: Path, progress: Progress | None = None) -> None:
+def write_zeros(path: Place, progress: Progress | None = None) -> None:
     """Everything that a disk held is gone. Raises Unsupported where it has children."""
     refuse_children(path, "disk to be overwritten")
     with open_disk(path, writable=True) as disk:

@@ -1,6 +1,7 @@
 """Raw device mappings: a descriptor whose one extent is a device (or a file that stands for one).
 
-On VMFS the mapping is a file that holds no data; on a directory of the host it is a symbolic link to the device.
+On a directory of the host a mapping is a symbolic link to the device. On a volume none is made or opened: there it is a
+file that names a LUN, and which device of the host that is only its owner knows.
 Not modelled: commands that pass through to the device; vml names.
 Source: vmkfstools manual, "Raw Device Mapping".
 """
@@ -8,12 +9,13 @@ Source: vmkfstools manual, "Raw Device Mapping".
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import NamedTuple
 
 from ringfence.errors import BadInput, HostRefused
 from vmkernel.storage.block_file import BlockFile, replace_file
 from vmkernel.storage.disk import SECTOR_BYTES
+from vmkernel.storage.errors import Unsupported
+from vmkernel.storage.place import Place, elsewhere
 from vmkernel.storage.vmdk.descriptor import ExtentLine, build
 from vmkernel.storage.vmdk.descriptor_spec import Access, Adapter, CreateType, ExtentType
 from vmkernel.storage.vmdk.link import find, new_cid, open_link
@@ -26,11 +28,13 @@ class Mapping(NamedTuple):
     """What a mapping stands for."""
 
     is_passthrough: bool
-    device: Path
+    device: Place
 
 
-def create_mapping(path: Path, device: Path, *, passthrough: bool, adapter: Adapter = Adapter.LSILOGIC) -> None:
+def create_mapping(path: Place, device: Place, *, passthrough: bool, adapter: Adapter = Adapter.LSILOGIC) -> None:
     """Raises HostRefused, or BadInput for a device of no sectors."""
+    if elsewhere(path) is not None:
+        raise Unsupported(str(path), "raw device mapping", "a place on a directory of the host", "one on a volume")
     with BlockFile.open(device) as file:
         sectors = file.size // SECTOR_BYTES
     if not sectors:
@@ -51,7 +55,7 @@ def create_mapping(path: Path, device: Path, *, passthrough: bool, adapter: Adap
         raise
 
 
-def mapping(path: Path) -> Mapping | None:
+def mapping(path: Place) -> Mapping | None:
     """None for a disk that is no mapping."""
     link = open_link(path, lock=False)
     link.abandon()

@@ -7,16 +7,15 @@ Source: VMware KB 1007969 (content ID mismatch): a child's parentCID is set by h
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ringfence.errors import BadInput, HostRefused
 from vmkernel.storage.chain import LINKS_MAX, check_parent, file_id, open_parent, parent_path
 from vmkernel.storage.errors import ContentMismatch, Locked
+from vmkernel.storage.place import Place
 from vmkernel.storage.vmdk.check import Fault, Finding, check_link, mend_link
 from vmkernel.storage.vmdk.link import Link, open_link
 
 
-def check(path: Path, *, deep: bool = False) -> list[Finding]:
+def check(path: Place, *, deep: bool = False) -> list[Finding]:
     """Everything that is wrong with a disk and its parents, youngest first; empty: nothing is. Raises Locked."""
     findings: list[Finding] = []
     try:
@@ -60,7 +59,7 @@ def _parent(link: Link, seen: set[tuple[int, int]], findings: list[Finding]) -> 
     return parent
 
 
-def repair(path: Path, *, accept_parent: bool = False) -> list[Finding]:
+def repair(path: Place, *, accept_parent: bool = False) -> list[Finding]:
     """Mend one link; the findings say what was. Raises BadInput or HostRefused where it does not open for writing.
 
     `accept_parent`: the person says that the parent was not modified, so the link takes its CID for its parentCID.

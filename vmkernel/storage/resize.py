@@ -9,12 +9,10 @@ Not resized: links with a parent or with children, streams, seSparse, devices, e
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 
@@ -37,6 +35,7 @@ from vmkernel.storage.create import (
 from vmkernel.storage.disk import SECTOR_BYTES, Extent
 from vmkernel.storage.errors import Unsupported
 from vmkernel.storage.family import refuse_children
+from vmkernel.storage.place import Place, elsewhere, is_taken, name_too
 from vmkernel.storage.vmdk import cowd
 from vmkernel.storage.vmdk.cowd import CowdExtent
 from vmkernel.storage.vmdk.descriptor import Descriptor, ExtentLine
@@ -58,7 +57,7 @@ NEW_NAME = "resized"  # of a redo log that takes the place of another
 assert set(KINDS) == set(CREATE_TYPES.values())
 
 
-def resize(path: Path, size_bytes: int, *, shrink: bool = False) -> None:
+def resize(path: Place, size_bytes: int, *, shrink: bool = False) -> None:
     """A disk of another size; new sectors read as zeros. Raises Unsupported, BadOption, HostRefused or MediaError.
 
     `shrink` allows a smaller size, where the sectors that go are zeros.
@@ -76,7 +75,7 @@ def resize(path: Path, size_bytes: int, *, shrink: bool = False) -> None:
             plan.shrink()
 
 
-def resize_raw(path: Path, size_bytes: int, *, shrink: bool = False) -> None:
+def resize_raw(path: Place, size_bytes: int, *, shrink: bool = False) -> None:
     """Bare sectors, likewise."""
     if size_bytes % SECTOR_BYTES or size_bytes <= 0:
         raise BadOption(f"{path}: a disk has a multiple of {SECTOR_BYTES} bytes, not {size_bytes}")
@@ -89,7 +88,7 @@ def resize_raw(path: Path, size_bytes: int, *, shrink: bool = False) -> None:
             file.sync()
 
 
-def judge_tail(path: Path, disk: Chain, size_bytes: int, *, shrink: bool) -> None:
+def judge_tail(path: Place, disk: Chain, size_bytes: int, *, shrink: bool) -> None:
     """Raises BadOption or BadInput where something would be lost."""
     if size_bytes >= disk.size_bytes:
         return
@@ -103,7 +102,7 @@ def judge_tail(path: Path, disk: Chain, size_bytes: int, *, shrink: bool) -> Non
 class Resizing:
     """One disk on its way from one size to another."""
 
-    def __init__(self, path: Path, disk: Chain, sectors: int) -> None:
+    def __init__(self, path: Place, disk: Chain, sectors: int) -> None:
         """Raises Unsupported or BadOption before anything is changed."""
         link = disk.links[-1]
         self.path, self.disk, self.link, self.sectors = path, disk, link, sectors
@@ -159,6 +158,7 @@ class Resizing:
             self.save(lines)
         except BaseException:
             for file in made:
+                file.close()
                 with suppress(OSError):
                     file.path.unlink()
             raise
@@ -197,6 +197,7 @@ class Resizing:
         for extent, stays in cut:
             assert extent.file is not None
             if not stays:
+                extent.file.close()
                 extent.file.path.unlink(missing_ok=True)
             else:
                 shrink_extent(extent, stays)
@@ -226,12 +227,16 @@ class Resizing:
             undo.pop_all()
         try:
             self.save([replace(line, sectors=self.sectors, name=new.name)])
-            again.unlink(missing_ok=True)
-            os.link(new, again)
-            again.replace(old)
-            sync_folder(self.path.parent)
-            self.save([replace(line, sectors=self.sectors)])
-            new.unlink()
+            if elsewhere(new) is None:
+                again.unlink(missing_ok=True)
+                name_too(new, again)
+                again.replace(old)
+                sync_folder(self.path.parent)
+                self.save([replace(line, sectors=self.sectors)])
+                new.unlink()
+            else:
+                extent.file.close()
+                old.unlink()  # a file there has one name, and keeps the one that the descriptor has now
         finally:
             file.close()
 
@@ -247,16 +252,16 @@ class Part:
         self.write, self.zero, self.flush = disk.write, disk.zero, disk.flush
 
 
-def first_free(paths: Iterable[Path]) -> Path:
+def first_free(paths: Iterable[Place]) -> Place:
     """A resizing that was cut short may have left files: they are not touched."""
-    return next(path for path in paths if not os.path.lexists(path))
+    return next(path for path in paths if not is_taken(path))
 
 
-def unsupported(path: Path, expected: str, found: str) -> Unsupported:
+def unsupported(path: Place, expected: str, found: str) -> Unsupported:
     return Unsupported(str(path), "disk to be resized", expected, found)
 
 
-def judge_extent(path: Path, line: ExtentLine, extent: Extent) -> None:
+def judge_extent(path: Place, line: ExtentLine, extent: Extent) -> None:
     """Raises Unsupported for what fills no file of its own."""
     if extent.file is None or not extent.file.writable:
         raise unsupported(path, "extents that are written", str(line))

@@ -26,6 +26,7 @@ class MemoryBacking:
         self.flushes = 0
         self.fails: dict[int, RingfenceError] = {}
         self.log: list[tuple[str, int, int]] = []
+        self.at_hand: range = range(0)  # blocks that take no waiting
 
     def _span(self, what: str, offset: int, views: list[memoryview]) -> int:
         length = sum(map(len, views))
@@ -45,6 +46,21 @@ class MemoryBacking:
         for view in views:
             view[:] = data[at : at + len(view)]
             at += len(view)
+
+    def read_at_once(self, offset: int, views: list[memoryview]) -> bool:
+        """Only what begins in `at_hand`."""
+        block = offset // BLOCK
+        if block in self.at_hand and block not in self.fails:
+            self.read(offset, views)
+            return True
+        return False
+
+    def write_at_once(self, offset: int, views: list[memoryview]) -> bool:
+        block = offset // BLOCK
+        if block in self.at_hand and block not in self.fails:
+            self.write(offset, views)
+            return True
+        return False
 
     def write(self, offset: int, views: list[memoryview]) -> None:
         length = self._span("write", offset, views)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from pathlib import Path
 
 from ringfence.errors import BadOption
 from vmkernel.storage.chain import Chain
 from vmkernel.storage.create import CREATE_TYPES, Kind, Making, extents, refuse_depth
 from vmkernel.storage.errors import Unsupported
+from vmkernel.storage.place import P, Place
 from vmkernel.storage.redo.links import name_from
 from vmkernel.storage.vmdk.descriptor import build
 
@@ -23,7 +23,7 @@ NUMBER = re.compile(r"-\d{6}\Z")
 NUMBERS_MAX = 999_999
 
 
-def child_path(parent: Path, folder: Path | None = None, taken: Collection[Path] = ()) -> Path:
+def child_path(parent: P, folder: P | None = None, taken: Collection[P] = ()) -> P:
     """Where a new child of this disk goes. `taken` are names that are given away already. Raises BadOption."""
     folder = folder or parent.parent
     stem = NUMBER.sub("", parent.name.removesuffix(".vmdk"))
@@ -34,12 +34,12 @@ def child_path(parent: Path, folder: Path | None = None, taken: Collection[Path]
     raise BadOption(f"{folder}: {stem}-NNNNNN.vmdk: all numbers are taken")
 
 
-def files_made(path: Path) -> tuple[Path, Path]:
+def files_made(path: P) -> tuple[P, P]:
     """The files that `make_child` makes: descriptor and extent."""
     return path, path.with_name(f"{path.name.removesuffix('.vmdk')}-delta.vmdk")
 
 
-def make_child(path: Path, parent: Chain) -> None:
+def make_child(path: Place, parent: Chain) -> None:
     """A redo log that holds nothing yet, over an open disk, which must not be written from now on.
 
     Raises Unsupported for a parent without descriptor, or one that has as many links over its base as there may be.

@@ -7,11 +7,11 @@ under the old name: the descriptor is replaced in one step, and the old extents 
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 
 from vmkernel.storage.chain import file_id, open_disk
 from vmkernel.storage.errors import Unsupported
 from vmkernel.storage.family import children_of, refuse_children
+from vmkernel.storage.place import P, Place
 from vmkernel.storage.redo.child import child_path, make_child
 from vmkernel.storage.redo.fold import Progress, finish, fold, merged_into
 from vmkernel.storage.redo.links import ancestry, descriptor_of, edit, files_of, own_files, parent_of, remove_files
@@ -20,7 +20,7 @@ from vmkernel.storage.vmdk.link import open_link
 from vmkernel.storage.vmdk.text_home import TextFile
 
 
-def commit(child: Path, progress: Progress | None = None, *, into: Path | None = None, force: bool = False) -> Path:
+def commit(child: P, progress: Progress | None = None, *, into: P | None = None, force: bool = False) -> P:
     """Fold a link into its parent, or with those between into the ancestor `into`: the path that the disk has then.
 
     Children of the committed link become the ancestor's. Other children of a link that loses its contents are lost,
@@ -45,7 +45,7 @@ def commit(child: Path, progress: Progress | None = None, *, into: Path | None =
     return finish(child)
 
 
-def refuse_others(parent: Path, kid: Path) -> None:
+def refuse_others(parent: Place, kid: Place) -> None:
     """Raises Unsupported where a link is the parent of other disks too."""
     own = file_id(kid)
     others = [path.name for path in children_of(parent) if file_id(path) != own]
@@ -53,7 +53,7 @@ def refuse_others(parent: Path, kid: Path) -> None:
         raise Unsupported(str(parent), "commit", f"no child but {kid.name}", ", ".join(others))
 
 
-def revert(child: Path) -> None:
+def revert(child: Place) -> None:
     """Give up what a redo log holds: the disk shows its parent again. Raises Unsupported, BadInput, HostRefused."""
     parent = parent_of(child)
     if parent is None or descriptor_of(child) is None:
@@ -70,14 +70,14 @@ def revert(child: Path) -> None:
     remove_files([fresh, *(path for path in old if path not in files_of(child))])
 
 
-def delete(child: Path) -> None:
+def delete(child: Place) -> None:
     """Remove a link and its extents. Raises Unsupported where it has children, HostRefused where it is open."""
     refuse_children(child, "delete")
     open_link(child, writable=True).abandon()
     remove_files([*sorted(own_files(child) - {child.resolve()}), child])
 
 
-def accept_parent(child: Path) -> None:
+def accept_parent(child: Place) -> None:
     """Take the parent as it is now. Raises BadInput."""
     parent = parent_of(child)
     link = None if parent is None else descriptor_of(parent)

@@ -23,7 +23,6 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
 from ringfence.errors import BadOption
 from vmkernel.storage.chain import Chain, open_disk, open_raw
@@ -31,6 +30,7 @@ from vmkernel.storage.copying import bare_target, copy_range
 from vmkernel.storage.disk import Piece
 from vmkernel.storage.errors import CorruptImage, Unsupported
 from vmkernel.storage.family import children_of
+from vmkernel.storage.place import P, Place
 from vmkernel.storage.redo.links import (
     FOLDING,
     LEFTOVER,
@@ -52,10 +52,9 @@ from vmkernel.storage.vmdk.text_home import TextFile, TextHome
 PIECE_BYTES = 4 << 20
 CHECKPOINT_BYTES = 256 << 20
 Progress = Callable[[int, int], None]  # bytes of the disk done, bytes of the disk
-Rename = Callable[[Path, Path, list[Path]], None]
 
 
-def fold(links: Sequence[Path], progress: Progress | None = None) -> None:
+def fold(links: Sequence[Place], progress: Progress | None = None) -> None:
     """Steps 1 to 3 for [target, ..., top]; `finish` does the others. Raises what opening the links does, MediaError.
 
     An exception from `progress` interrupts it: what was copied stays, and the next call goes on from there.
@@ -67,7 +66,7 @@ def fold(links: Sequence[Path], progress: Progress | None = None) -> None:
         share_text(links[-1])
 
 
-def copy_and_merge(links: Sequence[Path], progress: Progress | None) -> None:
+def copy_and_merge(links: Sequence[Place], progress: Progress | None) -> None:
     with ExitStack() as held:
         target = open_target(links[0])
         held.callback(target.close)
@@ -86,7 +85,7 @@ def copy_and_merge(links: Sequence[Path], progress: Progress | None) -> None:
     share_text(links[-1])
 
 
-def open_target(path: Path) -> Chain:
+def open_target(path: Place) -> Chain:
     """A disk, or the bare sectors under a redo log without descriptor."""
     try:
         return open_disk(path, writable=True)
@@ -179,7 +178,7 @@ def copy_part(view: Chain, target: Chain, piece: Piece, bare: FlatExtent | None,
         target.write(piece.start, [part])
 
 
-def merged_text(target: Link, above: Sequence[Link], leftover: Iterable[Path]) -> bytes:
+def merged_text(target: Link, above: Sequence[Link], leftover: Iterable[Place]) -> bytes:
     """Target's extents and parent under the name and the content ID of the uppermost link, and what is to follow."""
     assert target.descriptor is not None
     top = above[-1]
@@ -204,7 +203,7 @@ def merged_text(target: Link, above: Sequence[Link], leftover: Iterable[Path]) -
     return text.encode()
 
 
-def parent_name(link: Link, folder: Path) -> str:
+def parent_name(link: Link, folder: Place) -> str:
     """How a text in `folder` names this link's parent."""
     assert link.descriptor is not None
     hint = link.descriptor.parent_hint
@@ -215,7 +214,7 @@ def parent_name(link: Link, folder: Path) -> str:
     return hint
 
 
-def merged_into(top: Path) -> Path | None:
+def merged_into(top: P) -> P | None:
     """The link that this one has been folded into, when it is but a second name of it. Raises BadInput."""
     text = descriptor_of(top)
     name = None if text is None else text.get(MERGED_INTO)
@@ -227,7 +226,7 @@ def merged_into(top: Path) -> Path | None:
     return target
 
 
-def share_text(top: Path) -> None:
+def share_text(top: Place) -> None:
     """Step 3: the target says the same as `top`."""
     target, text = merged_into(top), descriptor_of(top)
     assert target is not None and text is not None
@@ -243,7 +242,11 @@ def share_text(top: Path) -> None:
     edit(target, follow)
 
 
-def finish(top: Path, rename: Rename = lambda top, target, leftover: None, kids: Iterable[Path] = ()) -> Path:
+def rename_nothing(top: Place, target: Place, leftover: Sequence[Place]) -> None:
+    """Nobody else names it."""
+
+
+def finish(top: P, rename: Callable[[P, P, list[P]], None] = rename_nothing, kids: Iterable[P] = ()) -> P:
     """Steps 3 to 5 for a `top` that has been folded: the target. `kids` are children that lie elsewhere than beside it.
 
     `rename` has whoever else names `top` name the target, and is told what is removed then: nobody finds that any more

@@ -5,16 +5,16 @@ Nothing is locked here, and what is read is the descriptor alone: an extent may 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Container, Iterable
 from contextlib import suppress
-from pathlib import Path
+from typing import cast
 
 from ringfence.errors import HostRefused
 from vmkernel.storage.block_file import BlockFile, sync_folder
 from vmkernel.storage.chain import LINKS_MAX, file_id, parent_path
 from vmkernel.storage.errors import CorruptImage
 from vmkernel.storage.formats import looks_like_vmdk
+from vmkernel.storage.place import P, Place
 from vmkernel.storage.vmdk.descriptor import Descriptor, ExtentLine
 from vmkernel.storage.vmdk.descriptor_spec import TEXT_BYTES_MAX, Access, ExtentType
 from vmkernel.storage.vmdk.link import Link, candidates, is_binary, open_link
@@ -26,7 +26,7 @@ FOLDING = "ddb.ringfence.folding"
 OWN_KEYS = (MERGED_INTO, FOLDING)
 
 
-def text_of(path: Path) -> Descriptor | None:
+def text_of(path: Place) -> Descriptor | None:
     """The descriptor of a link that is a text of its own; None for one inside an extent. Raises BadInput."""
     with BlockFile.open(path, lock=False) as file:
         if is_binary(file.some_at(0, 8)):
@@ -34,7 +34,7 @@ def text_of(path: Path) -> Descriptor | None:
         return Descriptor.parse(file.some_at(0, TEXT_BYTES_MAX + 1).partition(b"\0")[0], path)
 
 
-def descriptor_of(path: Path) -> Descriptor | None:
+def descriptor_of(path: Place) -> Descriptor | None:
     """The descriptor of any link; None for one that has none. Raises BadInput and HostRefused."""
     text = text_of(path)
     if text is not None:
@@ -44,7 +44,7 @@ def descriptor_of(path: Path) -> Descriptor | None:
     return link.descriptor
 
 
-def edit(path: Path, change: Callable[[Descriptor], None]) -> None:
+def edit(path: Place, change: Callable[[Descriptor], None]) -> None:
     """Change a descriptor in its file or inside its extent. Raises BadInput and HostRefused."""
     text = text_of(path)
     if text is not None:
@@ -60,14 +60,14 @@ def edit(path: Path, change: Callable[[Descriptor], None]) -> None:
         link.abandon()
 
 
-def parent_of(path: Path) -> Path | None:
+def parent_of(path: P) -> P | None:
     """Raises MissingLink for one that is named and not there."""
     link = Link(path, text, None, writable=False) if (text := text_of(path)) else open_link(path, lock=False)
     link.abandon()
-    return parent_path(link) if link.has_parent else None
+    return cast(P, parent_path(link)) if link.has_parent else None
 
 
-def ancestry(path: Path, stop: Container[Path] = ()) -> list[Path]:
+def ancestry(path: P, stop: Container[P] = ()) -> list[P]:
     """The links of a disk with resolved names: the base first, or one of `stop`. Raises BadInput."""
     found = [path.resolve()]
     seen = {file_id(path)}
@@ -81,7 +81,7 @@ def ancestry(path: Path, stop: Container[Path] = ()) -> list[Path]:
     return found
 
 
-def parent_or_none(links: list[Path]) -> Path | None:
+def parent_or_none(links: list[P]) -> P | None:
     """Of the first of these links; bare sectors under a redo log without descriptor have none."""
     try:
         return parent_of(links[0])
@@ -91,12 +91,12 @@ def parent_or_none(links: list[Path]) -> Path | None:
         raise
 
 
-def files_of(path: Path) -> set[Path]:
+def files_of(path: P) -> set[P]:
     """The files of one link: its descriptor, and the regular files that are its extents and lie where they should."""
     return {path.resolve()} | extent_files(path)
 
 
-def extent_files(path: Path) -> set[Path]:
+def extent_files(path: P) -> set[P]:
     """The regular files that hold a link's data. Where its descriptor lies in an extent, that is the file itself."""
     text = text_of(path)
     own = text is None
@@ -104,11 +104,11 @@ def extent_files(path: Path) -> set[Path]:
     files = {path.resolve()} if own else set()
     for line in () if text is None else text.extents[own:]:
         if (file := extent_file(path, line)) is not None and file.is_file():
-            files.add(file.resolve())
+            files.add(cast(P, file.resolve()))
     return files
 
 
-def extent_file(descriptor: Path, line: ExtentLine) -> Path | None:
+def extent_file(descriptor: Place, line: ExtentLine) -> Place | None:
     """The file of an extent; None where it has none, or it is not there."""
     if line.type == ExtentType.ZERO or line.access == Access.NOACCESS:
         return None
@@ -119,28 +119,28 @@ def extent_file(descriptor: Path, line: ExtentLine) -> Path | None:
     return None
 
 
-def name_from(folder: Path, path: Path) -> str:
+def name_from(folder: Place, path: Place) -> str:
     """How a text in `folder` names a file: shortly where it lies there."""
     folder, path = folder.resolve(), path.resolve()
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
 
 
-def is_ours(path: Path, folders: Collection[Path]) -> bool:
+def is_ours(path: Place, folders: Collection[Place]) -> bool:
     """A stranger's text may name any file: only what lies where our links do, and looks like one, is removed."""
     return path.parent in folders and looks_like_vmdk(path.name)
 
 
-def own_files(path: Path) -> set[Path]:
+def own_files(path: P) -> set[P]:
     """The files of a link that go when it goes."""
     return {file for file in files_of(path) if file == path.resolve() or is_ours(file, {path.resolve().parent})}
 
 
-def remove_files(paths: Iterable[Path]) -> None:
+def remove_files(paths: Iterable[Place]) -> None:
     """Those that are there. Raises HostRefused."""
     folders = set()
     for path in paths:
         try:
-            os.unlink(path)
+            path.unlink()
             folders.add(path.parent)
         except FileNotFoundError:
             continue

@@ -8,17 +8,17 @@ same as ever, and then one of the new parent; its content ID stays, so that its 
 from __future__ import annotations
 
 from contextlib import ExitStack
-from pathlib import Path
 
 from vmkernel.storage.chain import Chain, open_disk
 from vmkernel.storage.compare import is_same_place, parts
 from vmkernel.storage.errors import CorruptImage, Unsupported
+from vmkernel.storage.place import Place
 from vmkernel.storage.redo.fold import PIECE_BYTES, Progress
 from vmkernel.storage.redo.links import ancestry, descriptor_of, edit, name_from
 from vmkernel.storage.vmdk.descriptor import Descriptor
 
 
-def rebase(child: Path, parent: Path, progress: Progress | None = None, *, unsafe: bool = False) -> None:
+def rebase(child: Place, parent: Place, progress: Progress | None = None, *, unsafe: bool = False) -> None:
     """Raises Unsupported, CorruptImage for another capacity, HostRefused and MediaError.
 
     `unsafe`: only the descriptor is changed, whatever the disk shows then.

@@ -2,7 +2,7 @@
 
 Tables and grains lie as they came; with grains of one sector nothing is ever copied from the parent. A new table is
 written as zeros before its directory entry is, so that what is cut short leaks sectors and loses nothing.
-Not modelled: growth in steps of 16 MiB; the file grows as it is written.
+On a volume the file grows in steps of 16 MiB, as on ESX; on the host as it is written.
 Source: VMware Virtual Disk Format 1.1, "ESX Server Sparse Extents".
 """
 
@@ -168,6 +168,7 @@ class CowdExtent(GrainExtent):
             at = self.free
             if at + TABLE_SECTORS > SECTOR_LIMIT:
                 raise self.no_room(TABLE_SECTORS, at)
+            self.file.make_room((at + TABLE_SECTORS) * SECTOR_BYTES)
             self.file.write(at * SECTOR_BYTES, [bytes(TABLE_SECTORS * SECTOR_BYTES)])
             self.tables.add_table(index, at)
             self._new_directory_entries.add(index)
@@ -177,6 +178,7 @@ class CowdExtent(GrainExtent):
         self._ensure_tables(first, count)
         if self.free + count * self.grain_sectors > SECTOR_LIMIT:
             raise self.no_room(count * self.grain_sectors, self.free)
+        self.file.make_room((self.free + count * self.grain_sectors) * SECTOR_BYTES)
         return self.free
 
     def _placed(self, end: int) -> None:

@@ -6,8 +6,6 @@ Source: VMware Virtual Disk Format 1.1, "Extent Description".
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Sequence
 
 from vmkernel.storage.block_file import BlockFile
@@ -62,13 +60,13 @@ class FlatExtent:
         runs: list[Run] = []
         at, end = (self.offset + sector) * SECTOR_BYTES, (self.offset + sector + count) * SECTOR_BYTES
         while at < end:
-            found = min(seek(self.file.fd, at, os.SEEK_DATA, end), end)
+            found = self.file.next_data(at, end)
             data = found // SECTOR_BYTES * SECTOR_BYTES
             if data > at:
                 runs.append(Zeros((data - at) // SECTOR_BYTES))
             hole = data
             if found < end:
-                hole = max(-(-seek(self.file.fd, found, os.SEEK_HOLE, end) // SECTOR_BYTES), data // SECTOR_BYTES + 1)
+                hole = max(-(-self.file.next_hole(found, end) // SECTOR_BYTES), data // SECTOR_BYTES + 1)
                 hole = min(hole * SECTOR_BYTES, end)
                 runs.append(Stored((hole - data) // SECTOR_BYTES, data // SECTOR_BYTES))
             at = max(hole, data)
@@ -82,14 +80,6 @@ class FlatExtent:
 
     def finish(self) -> None:
         """Nor one to take away."""
-
-
-def seek(fd: int, at: int, whence: int, end: int) -> int:
-    """The next data or hole; `end` where there is none, and all data where the host cannot tell."""
-    try:
-        return os.lseek(fd, at, whence)
-    except OSError as error:
-        return at if whence == os.SEEK_DATA and error.errno != errno.ENXIO else end
 
 
 class ZeroExtent:

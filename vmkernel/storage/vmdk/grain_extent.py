@@ -16,9 +16,10 @@ import numpy as np
 from vmkernel.storage.block_file import ZEROS, BlockFile, cut
 from vmkernel.storage.disk import SECTOR_BYTES, Absent, Below, Packed, Run, Stored
 from vmkernel.storage.errors import DamagedGrain, NeedsRepair, OutOfSpace
-from vmkernel.storage.vmdk.grain_tables import GTE, ZERO, GrainTables, runs_of
+from vmkernel.storage.vmdk.grain_tables import ABSENT, GTE, ZERO, GrainTables, runs_of
 
 SECTOR_LIMIT = 1 << 32
+NOT_HERE = -1
 
 
 class GrainExtent:
@@ -53,9 +54,14 @@ class GrainExtent:
         return runs
 
     def locate(self, sector: int, count: int) -> int | None:
-        """The file's sector of a request that lies in one grain whose table is at hand; None: ask `resolve`."""
+        """The file's sector of a request that lies in one grain whose table is at hand; None: ask `resolve`.
+
+        NOT_HERE: this extent does not have the grain.
+        """
         grain, skip = divmod(sector, self.grain_sectors)
         entry = self.tables.entry_at_hand(grain) if skip + count <= self.grain_sectors else None
+        if entry == ABSENT:
+            return NOT_HERE
         if entry is None or not self.data_start <= entry <= self.file.size // SECTOR_BYTES - skip - count:
             return None
         return entry + skip

@@ -10,11 +10,15 @@ from __future__ import annotations
 import secrets
 from bisect import bisect_right
 from collections.abc import Iterator
-from pathlib import Path, PureWindowsPath
+from contextlib import suppress
+from pathlib import PureWindowsPath
 
+from ringfence.errors import RingfenceError
 from vmkernel.storage.block_file import BlockFile
+from vmkernel.storage.datastores import in_brackets, locate
 from vmkernel.storage.disk import SECTOR_BYTES, Extent
 from vmkernel.storage.errors import CorruptImage, MissingLink, Unsupported
+from vmkernel.storage.place import Place
 from vmkernel.storage.vmdk import cowd_spec, sesparse_spec, sparse_spec
 from vmkernel.storage.vmdk.cowd import CowdExtent
 from vmkernel.storage.vmdk.descriptor import Descriptor, ExtentLine
@@ -37,13 +41,13 @@ REDO_SUFFIX = ".REDO"
 class Link:
     """Extents in the order of their lines; `starts` are the link's sectors where they begin."""
 
-    def __init__(self, path: Path, descriptor: Descriptor | None, home: TextHome | None, *, writable: bool) -> None:
+    def __init__(self, path: Place, descriptor: Descriptor | None, home: TextHome | None, *, writable: bool) -> None:
         self.path, self.descriptor, self.home, self.writable = path, descriptor, home, writable
         self.extents: list[Extent] = []
         self.starts: list[int] = []
         self.sectors = 0
         self.parent_name = ""  # of a redo log without descriptor
-        self.files: dict[Path, BlockFile] = {}
+        self.files: dict[Place, BlockFile] = {}
         self._begun = False
         self._started: dict[Extent, None] = {}
 
@@ -134,7 +138,7 @@ def new_cid(old: int) -> int:
     return cid
 
 
-def open_link(path: Path, *, writable: bool = False, lock: bool = True, recover: bool = False) -> Link:
+def open_link(path: Place, *, writable: bool = False, lock: bool = True, recover: bool = False) -> Link:
     """Raises a BadInput that names the file and byte, or HostRefused. Nothing is written.
 
     `recover`: the map of a stream is made from its grains, and not taken from its directory.
@@ -164,15 +168,15 @@ def is_binary(head: bytes) -> bool:
 class Opening:
     """The steps of opening a link; keeps the files for the case that one fails."""
 
-    def __init__(self, path: Path, *, writable: bool, lock: bool, recover: bool) -> None:
+    def __init__(self, path: Place, *, writable: bool, lock: bool, recover: bool) -> None:
         self.path, self.writable, self.lock, self.recover = path, writable, lock, recover
-        self.files: dict[Path, BlockFile] = {}
+        self.files: dict[Place, BlockFile] = {}
 
     def abandon(self) -> None:
         for file in self.files.values():
             file.close()
 
-    def file(self, path: Path, *, writable: bool) -> BlockFile:
+    def file(self, path: Place, *, writable: bool) -> BlockFile:
         """Each file once, however many extents lie in it."""
         try:
             key = path.resolve()
@@ -257,7 +261,7 @@ class Opening:
         return self._hosted(file, read_header(file), line.sectors)
 
 
-def find(descriptor: Path, name: str, where: str) -> Path:
+def find(descriptor: Place, name: str, where: str) -> Place:
     """The file that a descriptor names. Raises MissingLink, which says what was looked for."""
     for candidate in candidates(descriptor, name):
         try:
@@ -268,9 +272,12 @@ def find(descriptor: Path, name: str, where: str) -> Path:
     raise MissingLink(where, "extent", f"a file {name!r}", "none of this name")
 
 
-def candidates(descriptor: Path, name: str) -> Iterator[Path]:
+def candidates(descriptor: Place, name: str) -> Iterator[Place]:
     """As it stands; by its last part, written with either separator, in the descriptor's directory, or in a sibling."""
     folder = descriptor.parent
+    if in_brackets(name) is not None:
+        with suppress(RingfenceError):  # a datastore that is not known, or away: the name may be a file's nevertheless
+            yield locate(folder, name)
     yield folder / name
     parts = PureWindowsPath(name).parts
     if parts:

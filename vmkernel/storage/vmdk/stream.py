@@ -40,6 +40,8 @@ from vmkernel.storage.vmdk.sparse_spec import (
 )
 
 INFLATED_BYTES = 16 << 20  # of grains, kept for each extent
+TOGETHER = 8  # grains that a thread inflates in one go
+NEAR_BYTES = 2 << 20  # in the file, of what is read for that at once
 ANYWHERE = 1  # the place of a table that is not in the file
 FOOTER_FROM_END = 2 * SECTOR_BYTES
 
@@ -143,8 +145,19 @@ class StreamExtent:
         """Inflate the grains of a request together, on all processors, as far as they are kept."""
         missing = [run for run in runs[: self._keep] if run.grain not in self._inflated]
         if len(missing) > 1:
-            for run, data in zip(missing, inflaters().map(self._inflate, missing), strict=True):
-                self._keep_inflated(run.grain, data)
+            parts = [missing[at : at + TOGETHER] for at in range(0, len(missing), TOGETHER)]
+            for part, inflated in zip(parts, inflaters().map(self._inflate_all, parts), strict=True):
+                for run, data in zip(part, inflated, strict=True):
+                    self._keep_inflated(run.grain, data)
+
+    def _inflate_all(self, runs: Sequence[Packed]) -> list[bytes]:
+        """Grains that lie near one another are read at once."""
+        first, last = min(run.at for run in runs), max(run.at for run in runs)
+        start, length = first * SECTOR_BYTES, (last - first) * SECTOR_BYTES + self._guess
+        if first < 1 or length > NEAR_BYTES:
+            return [self._inflate(run) for run in runs]
+        near = memoryview(self.file.some_at(start, length))
+        return [self._inflate(run, near[run.at * SECTOR_BYTES - start :]) for run in runs]
 
     def _keep_inflated(self, grain: int, data: bytes) -> None:
         self._inflated[grain] = data
@@ -164,11 +177,17 @@ class StreamExtent:
                 fill_zeros([view[len(piece) :]])
             at += len(view)
 
-    def packed_bytes(self, run: Packed) -> memoryview:
-        """A grain as it is in the file, without its marker. Raises DamagedGrain."""
+    @property
+    def _guess(self) -> int:
+        """How many bytes a compressed grain may have with its marker; more are read when it has."""
+        return min(self.header.grain_size * SECTOR_BYTES // 4, 1 << 16) + SECTOR_BYTES
+
+    def packed_bytes(self, run: Packed, start: bytes | memoryview = b"") -> memoryview:
+        """A grain as it is in the file, without its marker. Raises DamagedGrain. `start`: what has been read of it."""
         at, size = run.at * SECTOR_BYTES, self.header.grain_size * SECTOR_BYTES
         kind = GrainMarker if self.has_markers else GrainSize
-        start = self.file.some_at(at, min(size // 4, 1 << 16) + SECTOR_BYTES) if run.at >= 1 else b""
+        if not start and run.at >= 1:
+            start = self.file.some_at(at, self._guess)
         if len(start) < sizeof(kind):
             raise self._damaged(run, "place of the grain", "a sector of the file", f"sector {run.at}")
         head = kind.from_buffer_copy(start)
@@ -178,16 +197,16 @@ class StreamExtent:
             raise self._damaged(run, "compressed size", f"1 to {2 * size + SECTOR_BYTES}", f"{head.size}")
         missing = sizeof(kind) + head.size - len(start)
         if missing > 0:
-            start += self.file.some_at(at + len(start), missing)
+            start = bytes(start) + self.file.some_at(at + len(start), missing)
         data = memoryview(start)[sizeof(kind) : sizeof(kind) + head.size]
         if len(data) < head.size:
             raise self._damaged(run, "grain", f"{head.size} bytes", f"the end of the file after {len(data)}")
         return data
 
-    def _inflate(self, run: Packed) -> bytes:
+    def _inflate(self, run: Packed, start: bytes | memoryview = b"") -> bytes:
         size = self.header.grain_size * SECTOR_BYTES
         try:
-            data = deflate.unpack(self.packed_bytes(run), size)
+            data = deflate.unpack(self.packed_bytes(run, start), size)
         except ValueError as error:
             raise self._damaged(run, "grain", "a deflated stream", str(error)) from error
         inside = (

@@ -36,6 +36,7 @@ from vmkernel.storage.vmdk.sparse_spec import (
     GrainMarker,
     Marker,
 )
+from vmkernel.storage.vmdk.stream_pipe import keep_order
 
 BATCH_GRAINS = 64
 Progress = Callable[[int, int], None]
@@ -57,6 +58,7 @@ def write_stream(
     progress: Progress | None = None,
 ) -> int:
     """The whole disk; the bytes written. The descriptor has `name` for the file; `progress(done, all)` in bytes."""
+    keep_order(disk)
     writer = StreamWriter(out, disk.size_bytes // SECTOR_BYTES, name, adapter)
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         waiting: deque[tuple[int, Future[list[bytes]]]] = deque()

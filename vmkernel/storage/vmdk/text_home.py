@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from vmkernel.storage.block_file import BlockFile, replace_file
 from vmkernel.storage.disk import SECTOR_BYTES
 from vmkernel.storage.errors import Unsupported
+from vmkernel.storage.place import Place
 
 
 class TextHome(Protocol):
@@ -22,7 +22,7 @@ class TextHome(Protocol):
 class TextFile:
     """A file that is replaced as a whole."""
 
-    path: Path
+    path: Place
 
     def save(self, text: bytes) -> None:
         replace_file(self.path.resolve(), text)

@@ -1,0 +1,54 @@
+"""Between a network adapter and what its cable is plugged into: frames go out and come in, as views of memory.
+
+A frame begins with the destination address and has no FCS. It is a list of memoryviews, in order, which are valid
+during the call only: whoever keeps it copies it. Everything is called under the machine's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+Frame = Sequence[memoryview]
+
+
+@dataclass(frozen=True, slots=True)
+class AddressFilter:
+    """What an adapter's driver wants to receive. `hashes` has a bit for each index that `ethernet.hash_index` gives."""
+
+    address: bytes
+    receiving: bool = False
+    unicast: bool = False  # frames for `address`
+    broadcast: bool = False
+    promiscuous: bool = False
+    hashes: int = 0
+
+
+class Port(Protocol):
+    """The socket that a cable is plugged into."""
+
+    def transmit(self, frame: list[memoryview]) -> bool:
+        """A frame leaves the adapter. False: not now; `Nic.port_ready` is to be called when it may be offered again."""
+
+    def ready(self) -> None:
+        """The driver may have given receive buffers back. Called often: frames that wait should be delivered."""
+
+    def set_filter(self, wanted: AddressFilter) -> None:
+        """A level, not an edge: what a switch that learns from its ports has to know."""
+
+
+class Nic(Protocol):
+    """An adapter, from the cable's side."""
+
+    def receive(self, frame: Frame) -> bool:
+        """A frame arrives. False: the driver has no buffer for it, and it is lost and counted."""
+
+    def offer(self, frame: Frame) -> bool:
+        """The same for a port that can wait: False means not now, and nothing has happened. `Port.ready` says when."""
+
+    def port_ready(self) -> None:
+        """A port that said no may be asked again; also after a resume."""
+
+    def set_link(self, up: bool) -> None:
+        """A level."""
