@@ -145,10 +145,22 @@ def add_datastore(verbs: Verbs, words: Sequence[str]) -> None:
     add_datastore_verb(verbs)
 
 
+def add_switch(verbs: Verbs, words: Sequence[str]) -> None:
+    from tools.switch import add_switch_verb
+
+    add_switch_verb(verbs)
+
+
+def add_kernel(verbs: Verbs, words: Sequence[str]) -> None:
+    from tools.kernel import add_kernel_verb
+
+    add_kernel_verb(verbs)
+
+
 # In the order of --help. Each adds its parser, given the words behind the verb.
 VERBS: dict[str, Callable[[Verbs, Sequence[str]], None]] = {
     "run": add_run, "debug": add_debug, "vm": add_vm, "guests": add_guests, "host": add_host, "disk": add_disk,
-    "vmfs": add_vmfs, "datastore": add_datastore,
+    "vmfs": add_vmfs, "datastore": add_datastore, "switch": add_switch, "kernel": add_kernel,
 }  # fmt: skip
 
 

@@ -20,8 +20,10 @@ from vmx.machine_config import DISCARDING, DriveKind, DriveSpec, MachineConfig, 
 from vmx.media import CYLINDER_BYTES, open_disk
 from vmx.network_adapters import PluggedNic
 from vmx.network_config import NicKind
+from vmx.network_ports import NetworkPorts
 from vmx.network_rom import network_rom
 from vmx.parallel_backend import open_parallel
+from vmx.registry import Registry
 from vmx.scsi_disk import WRITE_BACK, WRITE_THROUGH, ChainBacking, ScsiDisk
 from vmx.serial import SerialCable
 
@@ -98,11 +100,19 @@ def plug_drives(config: MachineConfig, attached: Attachments, say: Say, *, resum
 
 
 def plug_nics(config: MachineConfig, attached: Attachments) -> None:
-    """Network adapters; what their ports lead to is not in this version."""
+    """Network adapters, each with a port of the group that it names; without one it leads nowhere."""
     rom = network_rom() if config.nics else b""
+    network = None
+    if any(spec.network for spec in config.nics.values()):
+        network = NetworkPorts(Registry.of_user().directory)
+        attached.owned.append(network)
     for number, spec in config.nics.items():
+        port = None
+        if spec.network and network is not None:
+            with wanted_by(spec.origin):
+                port = network.open(spec.network, spec.address, f"{config.name or 'machine'} ethernet{number}")
         attached.nics[number] = PluggedNic(
-            spec.kind, spec.address, connected=spec.connected, rom=rom if spec.kind is NicKind.VLANCE else b""
+            spec.kind, spec.address, port, connected=spec.connected, rom=rom if spec.kind is NicKind.VLANCE else b""
         )
 
 
