@@ -160,7 +160,7 @@ def find(file: BlockFile) -> Lun:
         found = lun_at(file, partition.start, partition.length)
         if found is not None:
             return found
-    seen = ", ".join(f"{entry.number} of type {entry.kind}" for entry in table[:8]) or "no partition table"
+    seen = ", ".join(f"{entry.number} of type {entry.kind}" for entry in table[:8]) or "no partition within them"
     raise NotVmfs(
         str(file.path), "contents", f"LVM's magic number at byte {lvm_spec.HEADER_AT:#x} of it or of a partition",
         f"{file.size} bytes, {seen}",
