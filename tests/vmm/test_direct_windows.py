@@ -305,6 +305,17 @@ def test_two_address_spaces_alternate() -> None:
     assert p.vcpu.stats.crew_turns > 0  # each has a window of its own
 
 
+def test_short_bursts_in_turn_are_not_worth_a_hand_over() -> None:
+    p = same(lambda p: alternating(p, 200, 1000), engine="direct")
+    assert p.vcpu.stats.crew_turns < 10
+
+
+def test_long_bursts_in_turn_have_a_window_each() -> None:
+    turns = 200
+    p = same(lambda p: alternating(p, turns, 20_000), engine="direct")
+    assert p.vcpu.stats.crew_turns >= turns * 3 // 4
+
+
 def test_kicks_reach_whichever_process_runs() -> None:
     turns = 20_000
     with OuterRings() as p:

@@ -47,8 +47,7 @@ code_contexts_forget(struct engine *e)
 
 	for (i = 0; i < 8; i++)
 		e->contexts[i].gen = e->contexts[i].global_gen = 0;
-	for (i = 0; i < CODE_VPNS / 64; i++)
-		e->code_vpns[i] = 0;
+	__builtin_memset(e->code_vpns, 0, sizeof e->code_vpns);
 	code_context_select(e);
 }
 
@@ -59,6 +58,7 @@ code_space_forget(struct engine *e)
 
 	for (i = 0; i < 8; i++)
 		e->contexts[i].gen = 0;
+	__builtin_memset(e->code_vpns[0], 0, sizeof e->code_vpns[0]);
 	code_context_select(e);
 }
 
@@ -66,10 +66,12 @@ code_space_forget(struct engine *e)
 void
 code_page_forget(struct engine *e, uint32_t linear)
 {
-	const uint32_t vpn = linear >> PAGE_SHIFT;
+	const uint32_t vpn = linear >> PAGE_SHIFT, word = vpn % CODE_VPNS / 64;
 
-	if (e->code_vpns[vpn % CODE_VPNS / 64] >> (vpn % 64) & 1)
+	if (e->code_vpns[1][word] >> (vpn % 64) & 1)
 		code_contexts_forget(e);
+	else if (e->code_vpns[0][word] >> (vpn % 64) & 1)
+		code_space_forget(e);
 }
 
 /* code_gen and global_gen for the present mode, view and CS base. */
@@ -206,6 +208,7 @@ code_lookup(struct engine *e)
 	uint32_t *slot;
 	struct block *b;
 	uint64_t paddr;
+	bool global;
 
 	e->ctl->stats.block_lookups++;
 	if (unlikely(v->eip > v->seg[CS].limit))
@@ -218,9 +221,10 @@ code_lookup(struct engine *e)
 		b->next = *slot;
 		*slot = block_offset(e, b);
 	}
-	e->code_vpns[(linear >> PAGE_SHIFT) % CODE_VPNS / 64] |= 1ull << ((linear >> PAGE_SHIFT) % 64);
+	global = code_is_global(e, linear);
+	e->code_vpns[global][(linear >> PAGE_SHIFT) % CODE_VPNS / 64] |= 1ull << ((linear >> PAGE_SHIFT) % 64);
 	b->eip = v->eip;
-	b->gen = code_is_global(e, linear) ? e->global_gen : e->code_gen;
+	b->gen = global ? e->global_gen : e->code_gen;
 	if (b->ppn2 == ~0u && (e->mode & (MODE_CSFLAT | MODE_CS32 | MODE_ONE)) == (MODE_CSFLAT | MODE_CS32)) {
 		hint = &e->jumps[(v->eip ^ v->eip >> 10) & (JUMP_HINTS - 1)];
 		hint->eip = v->eip;

@@ -147,7 +147,7 @@ struct asked { uint64_t address; uint32_t width; uint32_t write; uint32_t units;
 
 /* Where an indirect branch went: valid at one code_gen. */
 #define JUMP_HINTS 1024
-#define CODE_VPNS 4096
+#define CODE_VPNS 16384
 struct jump_hint { uint32_t eip; uint32_t gen; struct block *block; };
 
 /* A page that this vCPU runs code from, and when it asked the others to give up their write tags: watch.h */
@@ -268,7 +268,7 @@ struct engine {
 
 	/* what code_gen stands for: see codecache.c */
 	uint32_t gen_last, context_next;
-	uint64_t code_vpns[CODE_VPNS / 64];	/* bit VPN % CODE_VPNS: a jump hint or link may lead there */
+	uint64_t code_vpns[2][CODE_VPNS / 64];	/* bit VPN % CODE_VPNS: a jump hint or link may lead there; [1]: it is global */
 	struct { uint32_t mode, view, cs_base, gen, global_gen; } contexts[8];
 
 	/* other vCPUs: watch.c */

@@ -121,8 +121,10 @@ leaf_recycle(struct engine *e)
 			break;
 		l->referenced = 0;
 	}
-	if (l->space == sh->current || l->space == GLOBAL_SPACE)
+	if (l->space == GLOBAL_SPACE)
 		tlb_flush(e);		/* S5 */
+	else if (l->space == sh->current)
+		tlb_flush_space(e);
 	leaf_free(e, sh->hand);
 	sh->recycled++;
 }
@@ -365,7 +367,10 @@ leaf_adopt(struct engine *e, uint32_t index, const struct walk *w)
 			return;
 		}
 		leaf_clear(e, l);
-		tlb_flush(e);
+		if (l->space == GLOBAL_SPACE)
+			tlb_flush(e);
+		else
+			tlb_flush_space(e);
 	}
 	l->large = 0;
 	l->pde = w->pde;

@@ -27,7 +27,6 @@
 
 #define HOST_CODE64 0x33
 #define GUEST_FLAGS (FL_ARITH | FL_TF | FL_DF | FL_NT | FL_AC | FL_ID)	/* that ring 3 changes, IOPL being 0 */
-#define BAD_MOST 3u		/* stays in a row that did not pay before the interpreter is asked to go on */
 #define WAIT_DECLINED 4096u
 #define WAIT_FETCH 64u
 #define OPCODE_INT 0xcd
@@ -377,6 +376,7 @@ burst(struct engine *e)
 	uint64_t now = d->left_ns = sys_monotonic_ns(), then;
 
 	s->direct_bursts++;
+	habit_begins(d);
 	for (;;) {
 		direct_arm(d, now, host_deadline(e, now));
 		if (!stay(e))
@@ -384,14 +384,15 @@ burst(struct engine *e)
 		then = now;
 		if (d->passage->where == LEFT_ESCAPED)
 			return LEFT;
+		const uint64_t left = sys_monotonic_ns();
 		const bool hidden = hidden_fault(e);
 
-		now = d->left_ns = sys_monotonic_ns();
+		now = d->left_ns = hidden ? sys_monotonic_ns() : left;
 		s->ns_direct += now - then;
-		habit_stay(d, now - then, hidden);
+		habit_stay(d, left - then, now - left);
 		if (!hidden)
 			return LEFT;
-		if (d->bad >= BAD_MOST && !d->eager) {
+		if (habit_is_bad(d)) {
 			s->direct_declines[DECLINE_COLD]++;
 			return WENT_COLD;
 		}
@@ -449,6 +450,8 @@ direct_run(struct engine *e)
 	if (why != DECLINE_NONE)
 		return decline(e, why, WAIT_DECLINED);
 	to = crew_choose(e, e->v->cpl == 3 ? VIEW_USER : VIEW_SUPERVISOR);
+	if (habit_stays_here(e, to))
+		return false;
 	if (to != d->active) {
 		crew_hand_over(e, to);
 		return true;

@@ -82,9 +82,6 @@ struct code_page {
 
 #define HABITS 1024u
 
-/* ns that a stay costs which does nothing. */
-struct cost { uint64_t least, count; };
-
 struct habit {
 	uint32_t cr3, page;	/* linear address of the code page >> 12 */
 	uint32_t wait;		/* instructions to interpret first */
@@ -120,9 +117,10 @@ struct direct {
 	uint16_t loaded[6];	/* host selectors by enum sreg, as they were loaded */
 	uint32_t unknown;	/* bits by enum sreg: the guest loaded a selector of the host's */
 	uint64_t left_ns;	/* host ns as of the end of the last stay */
-	uint32_t bad;		/* stays in a row that did not pay */
-	uint32_t good;		/* the last one paid well */
-	struct cost cost[2];	/* of a stay; of one that ends in a hidden fault */
+	uint64_t stay_ns, stays;	/* what a stay costs that does nothing; how many there were */
+	uint64_t spent, useful;	/* ns of the running burst: all, and in guest code */
+	uint32_t wanted;	/* CR3 of the space that would run in another process's window */
+	uint32_t longing;	/* instructions that it was interpreted for because of that */
 	struct habit *habit;	/* of the burst that is running */
 	struct code_page code_pages[CODE_PAGES];
 	struct habit habits[HABITS];
@@ -170,7 +168,10 @@ HIDDEN uint32_t segments_store(struct engine *e, struct direct *d);	/* direct.un
 
 /* world_habit.c */
 HIDDEN void habit_declined(struct engine *e, uint32_t wait);
-HIDDEN void habit_stay(struct direct *d, uint64_t ns, bool hidden);
+HIDDEN bool habit_stays_here(struct engine *e, uint32_t to);
+HIDDEN void habit_begins(struct direct *d);
+HIDDEN void habit_stay(struct direct *d, uint64_t ns, uint64_t fault_ns);
+HIDDEN bool habit_is_bad(const struct direct *d);
 HIDDEN void habit_after(struct engine *e);
 
 #endif

@@ -16,8 +16,11 @@
 #define WAIT_LEAST 256u
 #define WAIT_MOST (1u << 18)	/* so a stay in vain costs a twentieth at the most */
 #define WAIT_AGAIN 16u		/* after a stay that paid: what made it end is emulated, then on */
-#define COST_FIRST 2000u	/* ns */
-#define COST_DRIFT 1024u	/* stays after which the least cost is doubted a little */
+#define WAIT_LONGING 2048u	/* between two looks at whether a hand-over would pay */
+#define WAIT_HAND_OVER 16384u
+#define STAY_FIRST 2000u	/* ns */
+#define STAY_DRIFT 1024u	/* stays after which the least cost is doubted a little */
+#define BAD_MOST 5u		/* stays that do nothing, in time, before a burst is given up */
 
 static struct habit *
 habit_here(struct engine *e)
@@ -40,7 +43,6 @@ direct_burst_begins(struct engine *e)
 
 	if (!h || h->page != (v->seg[CS].base + v->eip) >> PAGE_SHIFT || h->cr3 != v->cr3)
 		d->habit = h = habit_here(e);
-	d->bad = 0;
 	e->direct_wait = d->eager ? 0 : h->wait;
 	direct_hold(e);
 }
@@ -55,23 +57,61 @@ habit_declined(struct engine *e, uint32_t wait)
 }
 
 /*
- * A stay took `ns`.  What entering and leaving costs is the least that one ever took; interpreting
- * is so much slower that an eighth of that cost in guest code pays for it.
+ * In another process's window: interpreted until the space has done so much without a break that a
+ * hand-over, there and back with cold caches, is small beside it.
  */
-void
-habit_stay(struct direct *d, uint64_t ns, bool hidden)
+bool
+habit_stays_here(struct engine *e, uint32_t to)
 {
-	struct cost *c = &d->cost[hidden];
+	struct direct *d = e->direct;
 
-	if (c->least == 0)
-		c->least = COST_FIRST;
-	if (ns < c->least || c->count == 0)
-		c->least = ns;
-	else if (c->count % COST_DRIFT == 0)
-		c->least += c->least / 16;
-	c->count++;
-	d->bad = ns < c->least + c->least / 8 ? d->bad + 1 : 0;
-	d->good = ns > 2 * c->least;
+	if (to == d->active || d->eager)
+		return false;
+	if (d->wanted != e->v->cr3 || !d->longing)
+		d->longing = 0;
+	d->wanted = e->v->cr3;
+	if (d->longing >= WAIT_HAND_OVER) {
+		d->longing = 0;
+		return false;
+	}
+	d->longing += WAIT_LONGING;
+	habit_declined(e, WAIT_LONGING);
+	return true;
+}
+
+void
+habit_begins(struct direct *d)
+{
+	d->spent = d->useful = 0;
+}
+
+/* A stay took `ns`, and what it asked for `fault_ns`.  What entering and leaving costs is the least that one ever took. */
+void
+habit_stay(struct direct *d, uint64_t ns, uint64_t fault_ns)
+{
+	if (d->stay_ns == 0)
+		d->stay_ns = STAY_FIRST;
+	if (ns < d->stay_ns || d->stays == 0)
+		d->stay_ns = ns;
+	else if (d->stays % STAY_DRIFT == 0)
+		d->stay_ns += d->stay_ns / 16;
+	d->stays++;
+	d->spent += ns + fault_ns;
+	d->useful += ns - d->stay_ns;
+}
+
+/* Interpreting takes so much longer that an eighth of the time in guest code pays for the rest. */
+static bool
+pays(const struct direct *d)
+{
+	return d->useful * 9 >= d->spent;
+}
+
+/* The pages that the burst asks for cost more than it gains. */
+bool
+habit_is_bad(const struct direct *d)
+{
+	return !pays(d) && d->spent > BAD_MOST * d->stay_ns && !d->eager;
 }
 
 /* The burst goes on in the interpreter. */
@@ -80,12 +120,12 @@ habit_after(struct engine *e)
 {
 	struct direct *d = e->direct;
 	struct habit *h = d->habit;
+	const bool bad = !pays(d);
 
-	if (h && d->bad)
+	if (h && bad)
 		h->wait = h->wait * 2 > WAIT_MOST ? WAIT_MOST : h->wait * 2;
-	else if (h && d->good)
+	else if (h && d->useful * 2 > d->spent)
 		h->wait = h->wait / 2 < WAIT_LEAST ? WAIT_LEAST : h->wait / 2;
 	d->habit = habit_here(e);
-	e->direct_wait = d->eager ? 1 : d->bad ? d->habit->wait : WAIT_AGAIN;
-	d->bad = 0;
+	e->direct_wait = d->eager ? 1 : bad ? d->habit->wait : WAIT_AGAIN;
 }

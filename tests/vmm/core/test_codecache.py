@@ -165,6 +165,36 @@ def test_links_between_global_pages_outlive_a_load_of_cr3(cpu: BusProcessor) -> 
     assert lookups(1000) < 100
 
 
+@pytest.mark.parametrize("global_code", [GLOBAL, 0])
+@pytest.mark.parametrize("far", [1, 4096, 8192])
+def test_invlpg_of_a_page_without_code_leaves_links_alone(cpu: BusProcessor, global_code: int, far: int) -> None:
+    """Nor is one mistaken for a page of code that lies far away."""
+    cpu.v.cr4 |= 0x80
+    for page in (A, CODE & -PAGE):
+        cpu.map(page, page | PLAIN | global_code)
+    cpu.write(A, returns(1))
+    before = cpu.vcpu.stats.block_lookups
+    cpu.run(f"mov $1000, %esi; 9: invlpg {A + far * PAGE:#x}; call {A:#x}; dec %esi; jnz 9b; hlt")
+    assert cpu.vcpu.stats.block_lookups - before < 100
+
+
+def test_invlpg_of_code_of_this_space_leaves_global_links_alone(cpu: BusProcessor) -> None:
+    cpu.v.cr4 |= 0x80
+    for page in (A, CODE & -PAGE):
+        cpu.map(page, page | PLAIN | GLOBAL)
+    cpu.write(A, returns(1))
+    cpu.write(B, returns(2))
+
+    def lookups(turns: int) -> int:
+        before = cpu.vcpu.stats.block_lookups
+        cpu.v.eip, cpu.v.r[4] = CODE, STACK_TOPS[0]
+        cpu.run(f"mov ${turns}, %esi; 9: call {B:#x}; invlpg {B:#x}; call {A:#x}; dec %esi; jnz 9b; hlt")
+        return int(cpu.vcpu.stats.block_lookups - before)
+
+    lookups(10)
+    assert lookups(1000) < 2500     # B anew each time, not the rest
+
+
 @pytest.mark.parametrize("flush", [f"invlpg {A:#x}", TOGGLE])
 def test_links_to_a_global_page_end_with_its_translation(cpu: BusProcessor, flush: str) -> None:
     cpu.v.cr4 |= 0x80
