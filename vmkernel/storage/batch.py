@@ -1,6 +1,6 @@
 """Many small reads of one disk at once: all are looked up together, then each is one pread into its place.
 
-What numpy finds to lie in one grain, in a flat extent or nowhere is done here; the rest goes through the disk's `read`.
+What numpy finds to lie together in a file, or nowhere, is done here; the rest goes through the disk's `read`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from vmkernel.storage.vmdk.grain_extent import GrainExtent
 from vmkernel.storage.vmdk.grain_tables import ABSENT, ZERO
 
 Numbers = NDArray[np.int64]
+Truths = NDArray[np.bool_]
+GRAINS_MAX = 64  # of one request, that are looked up together
 
 
 def read_batch(disk: Chain, offsets: Numbers, length: int, out: memoryview) -> None:
@@ -54,15 +56,17 @@ def read_batch(disk: Chain, offsets: Numbers, length: int, out: memoryview) -> N
 
 
 def read_rows(
-    fd: int, requests: Numbers, places: Numbers, length: int, out: memoryview, left: NDArray[np.bool_]
+    fd: int, requests: Numbers, places: Numbers, length: int, out: memoryview, left: Truths
 ) -> None:
     """One preadv each; those that were answered in full are no longer `left`."""
-    views = [(out[index * length : (index + 1) * length],) for index in requests.tolist()]
+    starts = requests * length
+    slices = map(slice, starts.tolist(), (starts + length).tolist())
+    views = zip(map(out.__getitem__, slices))  # each in a tuple
     try:
         moved = list(map(os.preadv, repeat(fd), views, places.tolist()))
     except OSError:
         return
-    left[requests] = np.array(moved) != length
+    left[requests] = False if moved.count(length) == len(moved) else np.array(moved) != length
 
 
 class Search:
@@ -99,19 +103,37 @@ class Search:
         grains, skips = np.divmod(sectors, extent.grain_sectors)
         try:
             entries = extent.tables.lookup(grains)
+            together, absent = self._together(extent, grains, skips, entries)
         except DamagedGrain:
             self.slow[chosen] = True
             return chosen[:0]
-        return self._in_grains(extent, chosen, entries, skips)
-
-    def _in_grains(self, extent: GrainExtent, chosen: Numbers, entries: Numbers, skips: Numbers) -> Numbers:
-        one = skips + self.count <= extent.grain_sectors
         places = entries + skips
-        stored = one & (entries > ZERO) & (entries >= extent.data_start) & (places + self.count <= extent.file_sectors)
-        absent = one & (entries == ABSENT)
+        stored = together & (entries >= extent.data_start) & (places + self.count <= extent.file_sectors)
         self._found(extent.file, chosen[stored], places[stored])
         self.slow[chosen[~stored & ~absent]] = True
         return chosen[absent]
+
+    def _together(
+        self, extent: GrainExtent, grains: Numbers, skips: Numbers, entries: Numbers
+    ) -> tuple[Truths, Truths]:
+        """Which requests lie together in the file, and of which it has nothing, by the entries of their first grains.
+
+        Raises DamagedGrain.
+        """
+        size = extent.grain_sectors
+        together, absent = entries > ZERO, entries == ABSENT
+        many = np.flatnonzero(skips + self.count > size)
+        most = (self.count + size - 2) // size + 1
+        if not len(many):
+            return together, absent
+        if most > GRAINS_MAX:
+            together[many] = absent[many] = False
+            return together, absent
+        steps = np.minimum(np.arange(most), (skips[many] + self.count - 1)[:, np.newaxis] // size)
+        found = extent.tables.lookup((grains[many, np.newaxis] + steps).ravel()).reshape(steps.shape)
+        together[many] &= (found == found[:, :1] + steps * size).all(1)
+        absent[many] &= ~found.any(1)
+        return together, absent
 
     def _found(self, file: BlockFile, chosen: Numbers, sectors: Numbers) -> None:
         if file not in self.files:

@@ -144,18 +144,23 @@ class BlockFile:
     def some_at(self, offset: int, length: int) -> bytes:
         """As many as there are, up to `length`: never more memory than the file has bytes."""
         length = min(length, max(self.refresh() - offset, 0))
-        data = bytearray(length)
-        return bytes(data[: self._move(os.preadv, offset, [memoryview(data)])])
+        try:
+            data = os.pread(self.fd, length, offset)
+            while len(data) < length and (more := os.pread(self.fd, length - len(data), offset + len(data))):
+                data += more
+        except OSError as error:
+            raise self._trouble(offset, error) from error
+        return data
 
     def read(self, offset: int, views: Sequence[memoryview]) -> None:
         """Fill the views. Raises HostTrouble where the file ends before."""
-        wanted = sum(len(view) for view in views)
+        wanted = sum(map(len, views))
         moved = self._move(os.preadv, offset, views)
         if moved < wanted:
             raise HostTrouble(self.path, offset + moved, f"the file ends here, {wanted - moved} bytes too early")
 
     def write(self, offset: int, views: Sequence[View]) -> None:
-        length = sum(len(view) for view in views)
+        length = sum(map(len, views))
         if self._move(os.pwritev, offset, views) < length:
             raise HostTrouble(self.path, offset, "the host wrote less than it was given")
         self.size = max(self.size, offset + length)
@@ -168,9 +173,9 @@ class BlockFile:
             except OSError as error:
                 raise self._trouble(offset + total, error) from error
             total += moved
-            views = after(views, moved)
-            if not moved:
+            if not moved or (len(views) <= VIEWS_MAX and moved == sum(map(len, views))):
                 break
+            views = after(views, moved)
         return total
 
     def _trouble(self, offset: int, error: OSError) -> HostTrouble:
@@ -317,6 +322,8 @@ def cut(views: Sequence[memoryview], start: int, length: int) -> Sequence[memory
     """`length` bytes of the views, from byte `start` of them on."""
     if len(views) == 1:
         return views if not start and len(views[0]) == length else [views[0][start : start + length]]
+    if not start and sum(map(len, views)) == length:
+        return views
     taken = []
     for view in views:
         if start >= len(view):
@@ -324,7 +331,7 @@ def cut(views: Sequence[memoryview], start: int, length: int) -> Sequence[memory
             continue
         if length <= 0:
             break
-        taken.append(view[start : start + length])
+        taken.append(view[start : start + length] if start or len(view) > length else view)
         length -= len(taken[-1])
         start = 0
     return taken

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -17,7 +18,7 @@ from types import TracebackType
 
 from ringfence.errors import BadInput, MediaError
 from vmkernel.storage.block_file import BlockFile, cut, fill_zeros
-from vmkernel.storage.disk import SECTOR_BYTES, Absent, Extent, Packed, Piece, Run, Stored
+from vmkernel.storage.disk import NOT_HERE, SECTOR_BYTES, Absent, Extent, Packed, Piece, Run, Stored
 from vmkernel.storage.errors import (
     ContentMismatch,
     CorruptImage,
@@ -29,13 +30,13 @@ from vmkernel.storage.errors import (
 from vmkernel.storage.place import Place
 from vmkernel.storage.vmdk.check import ready_to_write
 from vmkernel.storage.vmdk.flat import FlatExtent
-from vmkernel.storage.vmdk.grain_extent import NOT_HERE, GrainExtent
 from vmkernel.storage.vmdk.link import Link, candidates, open_link
 from vmkernel.storage.vmdk.stream import StreamExtent
 
 LINKS_MAX = 256
 NOBODY = -1
 Move = tuple[int, Extent | None, Run]  # which link, and from where
+Way = tuple[list[int], list[Extent]]  # a link's: where its extents begin, and they
 
 
 class Chain:
@@ -49,9 +50,8 @@ class Chain:
 
     def _find_top(self) -> None:
         self._top = len(self.links) - 1
-        only = self.links[-1].extents[0] if len(self.links[-1].extents) == 1 else None
-        self._only: Extent | None = only
-        self._begun: Extent | None = None  # the same, once its link has the marks of being written
+        self._ways = [(link.starts, link.extents) for link in reversed(self.links)]
+        self._begun: set[Extent] = set()  # those of the youngest link that have the marks of being written
 
     @property
     def size_bytes(self) -> int:
@@ -72,30 +72,25 @@ class Chain:
     # reading
 
     def read(self, offset: int, views: Sequence[memoryview]) -> None:
-        sector, count = self._sectors(offset, sum(map(len, views)))
-        if not count or self._read_one(sector, count, views):
+        if self._read_together(offset, views):
             return
+        sector, count = self._sectors(offset, sum(map(len, views)))
         with self._lock:
-            if self._only is not None:
-                moves = self._below_absent(self._top, self._only, sector, self._only.resolve(sector, count))
-            else:
-                moves = self._resolve(self._top, sector, count)
+            moves = self._resolve(self._top, sector, count) if count else []
         self._fetch(sector, moves, views)
 
-    def _read_one(self, sector: int, count: int, views: Sequence[memoryview]) -> bool:
-        """The short way for a request inside one grain of the youngest link; False: it is for the long way."""
-        only = self._only
-        if not isinstance(only, GrainExtent):
-            return False
+    def _read_together(self, offset: int, views: Sequence[memoryview]) -> bool:
+        """The short way for what lies together in one file; False, and perhaps something in the views: the long way."""
+        length = len(views[0]) if len(views) == 1 else sum(map(len, views))
         with self._lock:
-            at = only.locate(sector, count)
-        if at is None or (at == NOT_HERE and self._top):
+            extent, at = self._find(self._ways, offset, length)
+        if at is None:
             return False
-        if at == NOT_HERE:
+        if extent is None or extent.file is None:
             fill_zeros(views)
             return True
         try:
-            return only.file.read_at_once(at * SECTOR_BYTES, views) == count * SECTOR_BYTES
+            return extent.file.read_at_once(at * SECTOR_BYTES, views) == length
         except OSError:
             return False
 
@@ -107,27 +102,34 @@ class Chain:
         if not self._lock.acquire(blocking=False):
             return False
         try:
-            only, length = self._only, sum(map(len, views))
-            at = self._place_of(only, offset, length)
+            length = sum(map(len, views))
+            extent, at = self._find(self._ways, offset, length)
         finally:
             self._lock.release()
-        if at is None or only is None or only.file is None or (at == NOT_HERE and self._top):
+        if at is None:
             return False
-        if at == NOT_HERE:
+        if extent is None or extent.file is None:
             fill_zeros(views)
             return True
-        return only.file.read_cached(at * SECTOR_BYTES, views) == length
+        return extent.file.read_cached(at * SECTOR_BYTES, views) == length
 
-    def _place_of(self, only: Extent | None, offset: int, length: int) -> int | None:
-        """The file's sector of a request that lies together in it, or NOT_HERE; None: that is not known yet."""
+    def _find(self, ways: Sequence[Way], offset: int, length: int) -> tuple[Extent | None, int | None]:
+        """What has a request together, and at which sector of its file: (None, NOT_HERE) where no link has any of it.
+
+        (None, None): that is not known yet, or not so, or no request.
+        """
+        if (offset | length) % SECTOR_BYTES or not 0 <= offset < offset + length <= self.sectors * SECTOR_BYTES:
+            return None, None
         sector, count = offset // SECTOR_BYTES, length // SECTOR_BYTES
-        if offset % SECTOR_BYTES or length % SECTOR_BYTES or not 0 <= sector < sector + count <= self.sectors:
-            return None
-        if isinstance(only, GrainExtent):
-            return only.locate(sector, count)
-        if isinstance(only, FlatExtent) and sector + count <= only.sectors - only.missing_sectors:
-            return only.offset + sector
-        return None
+        for starts, extents in ways:
+            index = bisect_right(starts, sector) - 1
+            extent, first = extents[index], sector - starts[index]
+            at = extent.locate(first, count) if first + count <= extent.sectors else None
+            if at is None:
+                return None, None
+            if at != NOT_HERE:
+                return extent, at
+        return None, NOT_HERE
 
     def _resolve(self, level: int, sector: int, count: int) -> list[Move]:
         """(link, extent, run) for a range as link `level` shows it; Absent is what no link has."""
@@ -207,30 +209,33 @@ class Chain:
     def write(self, offset: int, views: Sequence[memoryview]) -> None:
         sector, count = self._sectors(offset, sum(map(len, views)))
         with self._lock:
-            if count and self._write_one(sector, count, views):
+            if count and self._write_over(sector, count, views):
                 return
             at = 0
-            self._begun = None
+            self._begun.clear()
+            written = []
             for extent, first, taken in self._writable_spans(sector, count):
                 below = partial(self._read_below, sector + at - first)
                 with Numbered(sector + at, count - at):
                     extent.write(first, cut(views, at * SECTOR_BYTES, taken * SECTOR_BYTES), below)
+                written.append(extent)
                 at += taken
-            if count:
-                self._begun = self._only
+            self._begun.update(written)
 
-    def _write_one(self, sector: int, count: int, views: Sequence[memoryview]) -> bool:
-        """The short way into one grain that is there; False: it is for the long way."""
-        only, link = self._only, self.links[-1]
-        if not isinstance(only, GrainExtent) or not link.writable or not only.file.writable:
+    def _write_over(self, sector: int, count: int, views: Sequence[memoryview]) -> bool:
+        """The short way over what lies together in the youngest link; False: it is for the long way."""
+        link = self.links[-1]
+        index = bisect_right(link.starts, sector) - 1
+        extent, first = link.extents[index], sector - link.starts[index]
+        if not link.writable or extent.file is None or not extent.file.writable or first + count > extent.sectors:
             return False
-        link.start_writing(only)
-        at = only.locate(sector, count)
+        link.start_writing(extent)
+        at = extent.locate(first, count)
         if at is None or at == NOT_HERE:
             return False
         with Numbered(sector, count):
-            only.file.write(at * SECTOR_BYTES, views)
-        self._begun = only
+            extent.file.write(at * SECTOR_BYTES, views)
+        self._begun.add(extent)
         return True
 
     def write_at_once(self, offset: int, views: Sequence[memoryview]) -> bool:
@@ -238,14 +243,14 @@ class Chain:
 
         It is more too while another thread writes or flushes. Raises nothing: what fails is for `write` to say.
         """
-        if not self._lock.acquire(blocking=False):
+        if not self._begun or not self._lock.acquire(blocking=False):
             return False
         try:
-            only, length = self._begun, sum(map(len, views))
-            at = self._place_of(only, offset, length)
-            if at is None or at == NOT_HERE or only is None or only.file is None:
+            length = sum(map(len, views))
+            extent, at = self._find(self._ways[:1], offset, length)
+            if at is None or extent is None or extent.file is None or extent not in self._begun:
                 return False
-            return only.file.write_cached(at * SECTOR_BYTES, views) == length
+            return extent.file.write_cached(at * SECTOR_BYTES, views) == length
         finally:
             self._lock.release()
 
@@ -280,7 +285,7 @@ class Chain:
     def settle(self) -> None:
         """Flush the youngest link, and take away its marks of being open."""
         with self._lock:
-            self._begun = None
+            self._begun.clear()
             self.links[-1].settle()
 
     def push(self, child: Link) -> None:
@@ -290,14 +295,14 @@ class Chain:
         """
         with self._lock:
             check_parent(child, self.links[-1], relaxed=False, warnings=[])
-            self._begun = None
+            self._begun.clear()
             self.links[-1].freeze()
             self.links = [*self.links, child]
             self._find_top()
 
     def close(self) -> None:
         with self._lock:
-            self._begun = None
+            self._begun.clear()
             try:
                 self.links[-1].close()
             finally:

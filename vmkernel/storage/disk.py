@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from vmkernel.storage.block_file import BlockFile
 
 SECTOR_BYTES = 512
+NOT_HERE = -1  # where `Extent.locate` has to look in the parent
 
 
 class Stored(NamedTuple):
@@ -76,6 +77,12 @@ class Extent(Protocol):
 
     def resolve(self, sector: int, count: int) -> list[Run]:
         """Runs in order that add up to `count`. Raises DamagedGrain."""
+
+    def locate(self, sector: int, count: int) -> int | None:
+        """The file's sector of a range that is known to lie in it together; None: that is for `resolve` to say.
+
+        NOT_HERE: the extent has no sector of the range.
+        """
 
     def stretch(self, sector: int) -> int:
         """How many sectors from this one on `resolve` answers at once at a cost that does not grow with them."""

@@ -144,6 +144,50 @@ def test_a_grain_of_a_parent_is_not_written_at_once(tmp_path: Path) -> None:
         assert get(disk, 512, SECTORS) == data(1, 1024)[512 * SECTOR : 520 * SECTOR]
 
 
+def test_what_a_parent_has_is_read_at_once_through_its_redo_logs(tmp_path: Path) -> None:
+    """In grains of a sector each, and from files of a split disk; a request that is partly here is not for this way."""
+    if not knows_nowait(tmp_path):
+        pytest.skip("the file system of the temporary folder has no reads that do not wait (RWF_NOWAIT)")
+    base, first, second = (tmp_path / f"{name}.vmdk" for name in ("base", "first", "second"))
+    create(base, Kind.TWO_GB_SPARSE, (2 << 30) + 4 * MIB)
+    border = (2 << 30) // SECTOR - 2048  # where the second file begins
+    with open_disk(base, writable=True) as disk:
+        put(disk, 0, data(1, 64))
+        put(disk, border - 64, data(2, 128))
+    create_child(first, base)
+    create_child(second, first)
+    with open_disk(second, writable=True) as disk:
+        put(disk, 16, data(3, 16))
+        get(disk, 0, 64), get(disk, border - 64, 128)  # the tables are in memory then
+        assert read_at_once(disk, 0) == data(1, 64)[: 8 * SECTOR]
+        assert read_at_once(disk, 20) == data(3, 16)[4 * SECTOR : 12 * SECTOR]
+        assert read_at_once(disk, 12) is None and get(disk, 12, 4) == data(1, 64)[12 * SECTOR : 16 * SECTOR]
+        assert get(disk, 1 << 20, 8) == read_at_once(disk, 1 << 20) == bytes(8 * SECTOR)
+        assert read_at_once(disk, border - 8) == data(2, 128)[56 * SECTOR : 64 * SECTOR]
+        assert read_at_once(disk, border) == data(2, 128)[64 * SECTOR : 72 * SECTOR]
+        assert read_at_once(disk, border - 4) is None
+        assert write_at_once(disk, 20, data(4, 8)) and not write_at_once(disk, 12, data(4, 8))
+        assert get(disk, 0, 64) == (
+            data(1, 64)[: 16 * SECTOR] + data(3, 16)[: 4 * SECTOR] + data(4, 8) + data(3, 16)[12 * SECTOR :]
+            + data(1, 64)[32 * SECTOR :]
+        )  # fmt: skip
+
+
+def test_both_files_of_a_split_disk_are_written_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "disk.vmdk"
+    create(path, Kind.TWO_GB_FLAT, (2 << 30) + 4 * MIB)
+    border = (2 << 30) // SECTOR - 2048
+    with open_disk(path, writable=True) as disk:
+        put(disk, 0, data(1, 8))
+        assert write_at_once(disk, 8, data(2, 8)) and not write_at_once(disk, border, data(2, 8)), "not marked yet"
+        put(disk, border - 4, data(3, 8))
+        assert write_at_once(disk, border + 8, data(4, 8)) and write_at_once(disk, 0, data(5, 8))
+        assert not write_at_once(disk, border - 4, data(6, 8)), "in both"
+    with open_disk(path) as disk:
+        assert get(disk, 0, 16) == data(5, 8) + data(2, 8)
+        assert get(disk, border - 4, 20) == data(3, 8) + bytes(4 * SECTOR) + data(4, 8)
+
+
 def test_nothing_is_done_at_once_while_another_thread_has_the_chain(path: Path) -> None:
     holding, over = threading.Event(), threading.Event()
 

@@ -11,7 +11,7 @@ from ringfence.errors import MediaError
 from tests.vmkernel.storage.lab import MIB, SECTOR, contents, scribble, written
 from vmkernel.storage.batch import read_batch
 from vmkernel.storage.chain import Chain, open_disk
-from vmkernel.storage.create import Kind, create_child
+from vmkernel.storage.create import Kind, create, create_child
 from vmkernel.storage.vmdk.stream_writer import write_stream
 
 SIZE = 5 * MIB + SECTOR
@@ -49,6 +49,34 @@ def test_a_batch_goes_through_a_chain_and_a_stream(tmp_path: Path) -> None:
         write_stream(disk, out, "stream.vmdk")
     with open_disk(tmp_path / "stream.vmdk") as disk:
         compare(disk, contents(parent), 8)
+
+
+def test_a_batch_of_what_lies_together_in_small_grains_needs_no_single_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, length = tmp_path / "disk.vmdk", 8 * SECTOR
+    create(path, Kind.VMFS_SPARSE, SIZE)
+    content = bytes(range(1, 9)) * (MIB // 8)
+    with open_disk(path, writable=True) as disk:
+        disk.write(MIB, [memoryview(content)])
+        offsets = np.arange(0, 3 * MIB, 3 * SECTOR)
+        out = memoryview(bytearray(b"\xaa" * (len(offsets) * length)))
+        expected = (bytes(MIB) + content).ljust(SIZE, b"\0")
+        single: list[int] = []
+        read = disk.read
+
+        def one(offset: int, views: list[memoryview]) -> None:
+            single.append(offset)
+            read(offset, views)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(disk, "read", one)
+            read_batch(disk, offsets, length, out)
+        for number, offset in enumerate(offsets.tolist()):
+            assert out[number * length : (number + 1) * length] == expected[offset : offset + length]
+        edges = [at for at in offsets.tolist() if at < MIB < at + length or at < 2 * MIB < at + length]
+        tables = [at for at in offsets.tolist() if at // (2 * MIB) != (at + length - 1) // (2 * MIB)]
+        assert set(edges) <= set(single) <= {*edges, *tables}
 
 
 def test_a_batch_past_the_end_is_refused(tmp_path: Path) -> None:

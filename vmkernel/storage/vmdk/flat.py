@@ -43,6 +43,9 @@ class FlatExtent:
             self.missing_sectors = 0
         return [Stored(count, self.offset + sector)]
 
+    def locate(self, sector: int, count: int) -> int | None:
+        return self.offset + sector if sector + count <= self.sectors - self.missing_sectors else None
+
     def stretch(self, sector: int) -> int:
         return min(self.sectors - sector, HOLES_SECTORS)
 
@@ -92,6 +95,9 @@ class ZeroExtent:
 
     def resolve(self, sector: int, count: int) -> list[Run]:
         return [Zeros(count)]
+
+    def locate(self, sector: int, count: int) -> int | None:
+        return None
 
     def stretch(self, sector: int) -> int:
         return self.sectors - sector

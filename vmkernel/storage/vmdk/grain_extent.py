@@ -14,12 +14,11 @@ from typing import ClassVar
 import numpy as np
 
 from vmkernel.storage.block_file import ZEROS, BlockFile, cut
-from vmkernel.storage.disk import SECTOR_BYTES, Absent, Below, Packed, Run, Stored
+from vmkernel.storage.disk import NOT_HERE, SECTOR_BYTES, Absent, Below, Packed, Run, Stored
 from vmkernel.storage.errors import DamagedGrain, NeedsRepair, OutOfSpace
 from vmkernel.storage.vmdk.grain_tables import ABSENT, GTE, ZERO, GrainTables, runs_of
 
 SECTOR_LIMIT = 1 << 32
-NOT_HERE = -1
 
 
 class GrainExtent:
@@ -54,12 +53,13 @@ class GrainExtent:
         return runs
 
     def locate(self, sector: int, count: int) -> int | None:
-        """The file's sector of a request that lies in one grain whose table is at hand; None: ask `resolve`.
-
-        NOT_HERE: this extent does not have the grain.
-        """
-        grain, skip = divmod(sector, self.grain_sectors)
-        entry = self.tables.entry_at_hand(grain) if skip + count <= self.grain_sectors else None
+        """Only by tables that are in memory."""
+        size = self.grain_sectors
+        grain, skip = divmod(sector, size)
+        if skip + count <= size:
+            entry = self.tables.entry_at_hand(grain)
+        else:
+            entry = self.tables.neighbours_at_hand(grain, (skip + count - 1) // size + 1, size)
         if entry == ABSENT:
             return NOT_HERE
         if entry is None or not self.data_start <= entry <= self.file.size // SECTOR_BYTES - skip - count:
@@ -95,7 +95,7 @@ class GrainExtent:
     # writing
 
     def write(self, sector: int, views: Sequence[memoryview], below: Below) -> None:
-        count = sum(len(view) for view in views) // SECTOR_BYTES
+        count = sum(map(len, views)) // SECTOR_BYTES
         done = 0
         new: list[Run] = []
         for run in self.resolve(sector, count):

@@ -19,6 +19,7 @@ from vmkernel.storage.errors import CorruptImage, DamagedGrain
 
 CACHE_BYTES = 8 << 20  # of tables, for each extent: all those of 64 GiB in grains of 64 KiB
 DIRTY_TABLES_MAX = 256
+LISTED_MAX = 32  # entries that Python compares as fast as numpy does
 STRETCH_TABLES = 1 << 16  # looked through at once for the next one there is
 DIRECTORY_ENTRIES_MAX = 1 << 25
 ABSENT, ZERO = 0, 1  # entries that are not the sector of a grain
@@ -89,13 +90,32 @@ class GrainTables:
         return table
 
     def entry_at_hand(self, grain: int) -> int | None:
-        """The entry of a grain whose table is in the cache."""
+        """The entry of a grain whose table is in the cache, or in none."""
         index, slot = divmod(grain, self.per_table)
         table = self._cache.get(index)
         if table is None:
-            return None
+            return None if self.directory[index] else ABSENT
         self._cache.move_to_end(index)
         return int(table.item(slot))
+
+    def neighbours_at_hand(self, first: int, count: int, step: int) -> int | None:
+        """The first entry of grains that lie `step` apart in the file, or are all absent; None: they do not."""
+        index, slot = divmod(first, self.per_table)
+        table = self._cache.get(index)
+        if slot + count > self.per_table:
+            return None
+        if table is None:
+            return None if self.directory[index] else ABSENT
+        self._cache.move_to_end(index)
+        entries = table[slot : slot + count]
+        start = int(entries[0])
+        if start == ABSENT:
+            return None if entries.any() else ABSENT
+        if count <= LISTED_MAX:
+            together = entries.tolist() == list(range(start, start + count * step, step))
+        else:
+            together = bool((entries[1:] - entries[:-1] == step).all())  # unsigned: a fall is no step
+        return start if together else None
 
     def entries(self, first: int, count: int) -> Entries:
         """The entries of consecutive grains; not to be written into."""
@@ -125,13 +145,24 @@ class GrainTables:
 
     def lookup(self, grains: NDArray[np.int64]) -> NDArray[np.int64]:
         """The entries of any grains, in their order."""
-        indexes = grains // self.per_table
+        numbers, slots = np.divmod(grains, self.per_table)
+        indexes, which = np.unique(numbers, return_inverse=True)
+        if len(indexes) <= self._keep:
+            return self._lookup(indexes, which, slots)
         found = np.empty(len(grains), np.int64)
-        order = np.argsort(indexes, kind="stable")
-        edges = np.flatnonzero(np.diff(indexes[order])) + 1
-        for part in np.split(order, edges) if len(grains) else []:
-            found[part] = self.table(int(indexes[part[0]]))[grains[part] % self.per_table]
+        for first in range(0, len(indexes), self._keep):
+            part = np.flatnonzero((which >= first) & (which < first + self._keep))
+            found[part] = self._lookup(indexes[first : first + self._keep], which[part] - first, slots[part])
         return found
+
+    def _lookup(
+        self, indexes: NDArray[np.int64], which: NDArray[np.int64], slots: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """The entries at `slots` of the `which`-th of the tables of these numbers."""
+        if not len(indexes):
+            return np.zeros(0, np.int64)
+        tables = np.concatenate([self.table(index) for index in indexes.tolist()])
+        return tables[which * self.per_table + slots].astype(np.int64)
 
     def add_table(self, index: int, sector: int) -> None:
         """A table of zeros that the extent has just written at `sector`."""

@@ -138,6 +138,9 @@ class SeSparseExtent:
         missing = int(tables[0]) if len(tables) else len(self.directory) - index
         return missing * PER_TABLE * GRAIN_SECTORS - inside
 
+    def locate(self, sector: int, count: int) -> int | None:
+        return None
+
     def stretch(self, sector: int) -> int:
         whole = self._empty(sector) or PER_TABLE * GRAIN_SECTORS - sector % (PER_TABLE * GRAIN_SECTORS)
         return min(whole, self.sectors - sector)

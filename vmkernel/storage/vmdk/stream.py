@@ -137,6 +137,9 @@ class StreamExtent:
             grain, skip, count = grain + 1, 0, count - length
         return runs
 
+    def locate(self, sector: int, count: int) -> int | None:
+        return None
+
     def stretch(self, sector: int) -> int:
         grain, skip = divmod(sector, self.header.grain_size)
         return min(self.tables.stretch(grain) * self.header.grain_size - skip, self.sectors - sector)
