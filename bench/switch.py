@@ -4,7 +4,7 @@
 VLANs. `hop`: from one client's socket through the VMkernel's process to another's, one frame at a time; `stream`: as
 many as go. The bridge has two veth pairs in a network namespace of its own, and packet sockets at their far ends, which
 is what a machine of ours would have there; it is a limit, not a rival. Without the right to make them its rows are left
-out.
+out. `flood`: what two machines keep of their throughput while a third one floods the switch with frames of all kinds.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from bench.plan import Plan
 from bench.rows import Better, absolute, compare_runs, median
+from bench.switch_flood import under_flood
 from ringfence.errors import RingfenceError
 from vmkernel.host.client import KernelPlace
 from vmkernel.host.messages import wanted_message
@@ -35,6 +36,9 @@ FRAME_BYTES = 60
 VLANS = 64
 WARM_UP = 200
 STREAM_BATCH = 100  # frames under way
+FLOOD_TURNS, FLOOD_S = 3, 0.7
+FLOOD_MUST = 0.9
+WITHOUT_FLOOD = "without"
 TIMEOUT_S = 120
 
 
@@ -204,6 +208,12 @@ def measure(plan: Plan) -> None:
         except (RingfenceError, OSError) as error:
             plan.errors.append(f"switch: {error}")
             return
+        try:
+            for before, flooded in under_flood("all", FLOOD_TURNS, FLOOD_S).pairs:
+                plan.keep("switch.flood", WITHOUT_FLOOD, before)
+                plan.keep("switch.flood", "ours", flooded)
+        except (RingfenceError, OSError) as error:
+            plan.errors.append(f"switch.flood: {error}")
         if (beside := bridge(count)) is not None:
             for measure_name, value in zip(("hop", "stream"), beside, strict=True):
                 plan.keep(f"switch.{measure_name}", BRIDGE, value)
@@ -214,6 +224,10 @@ def add_rows(plan: Plan) -> None:
     for ports in (2, 1000):
         name = f"switch.forward.{ports}"
         plan.rows.append(absolute(name, "frames/s", median(plan.kept(name, "ours"))))
+    if kept := plan.kept("switch.flood", "ours"):
+        before = plan.kept("switch.flood", WITHOUT_FLOOD)
+        row = compare_runs("switch.flood", "frames/s", Better.HIGH, kept, before, WITHOUT_FLOOD, FLOOD_MUST)
+        plan.rows.append(row)
     for measure_name, unit, better in (("hop", "us", Better.LOW), ("stream", "frames/s", Better.HIGH)):
         name = f"switch.{measure_name}"
         ours, theirs = plan.kept(name, "ours"), plan.kept(name, BRIDGE)

@@ -1,4 +1,4 @@
-"""What the esxcfg commands are as processes: 0, or 1 and one line on standard error."""
+"""What the esxcfg commands are as processes: 0, or 2 and one line on standard error, as everywhere here."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ringfence.errors import RingfenceError
 from tools.process import die_of, flush_output, open_standard_streams
 from vmx.ending import EndedBySignal, ending_signals
 
-STATUS_INTERRUPTED = 130
+STATUS_FAILED, STATUS_INTERRUPTED = 2, 130
 
 
-def run_command_line(name: str, action: Callable[[], None], failed: int) -> int:
+def run_command_line(name: str, action: Callable[[], None]) -> int:
     """The exit status. Whatever cannot be done is one line on stderr."""
     open_standard_streams()
     try:
         with ending_signals():
-            return attempt(name, action, failed)
+            return attempt(name, action)
     except KeyboardInterrupt:
         return STATUS_INTERRUPTED
     except EndedBySignal as ended:
@@ -27,7 +27,7 @@ def run_command_line(name: str, action: Callable[[], None], failed: int) -> int:
         flush_output()
 
 
-def attempt(name: str, action: Callable[[], None], failed: int) -> int:
+def attempt(name: str, action: Callable[[], None]) -> int:
     try:
         action()
         sys.stdout.flush()
@@ -39,7 +39,7 @@ def attempt(name: str, action: Callable[[], None], failed: int) -> int:
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""
         complain(name, f"{what}the host refused: {error.strerror or error}")
-    return failed
+    return STATUS_FAILED
 
 
 def complain(name: str, text: str) -> None:

@@ -1,6 +1,7 @@
 """`esxcfg-nics`: ESX Server 3's command for physical network adapters, here for what stands for them.
 
-Not modelled: speed and duplex, which -s, -d and -a set: they are what they are.
+Speed and duplex are those of the host's interface; what has none, such as a NAT, is shown with 1000Mbps and Full.
+Not modelled: setting them by -s, -d and -a: they are what they are.
 Source: ESX Server 3 Configuration Guide, "esxcfg-nics".
 """
 
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ringfence.errors import BadOption
 from tools.esxcfg import run_command_line
-from tools.esxcfg_vswitch import STATUS_FAILED, OneLineParser
+from tools.esxcfg_vswitch import OneLineParser
 from tools.switch_words import links, network_file, status
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def listing(network: HostNetwork, running: dict[str, Any] | None) -> list[str]:
     rows = [HEADING]
     for number, (name, nic) in enumerate(network.nics.items()):
         state = "Up" if up.get(name, {}).get("link") else "Down"
-        speed, duplex = ("1000Mbps", "Full") if state == "Up" else ("0Mbps", "Half")
+        speed, duplex = line_of(nic) if state == "Up" else ("0Mbps", "Half")
         user = network.user_of(name)
         mtu = network.switches[user].mtu if user else 1500
         rows.append(
@@ -61,6 +62,16 @@ def listing(network: HostNetwork, running: dict[str, Any] | None) -> list[str]:
             f"{nic.address.hex(':')} {mtu:<6} {nic.place}"
         )
     return rows
+
+
+def line_of(nic: Nic) -> tuple[str, str]:
+    """Speed and duplex of an interface of the host; others have no line, and are as fast as the host."""
+    from vmkernel.net.uplinks.host_interface import speed_and_duplex
+    from vmkernel.net.uplinks.place import Interface, Tap
+
+    found = speed_and_duplex(nic.place.name) if isinstance(nic.place, Interface | Tap) else None
+    speed, is_full = found or (1000, True)
+    return f"{speed}Mbps", "Full" if is_full else "Half"
 
 
 def driver(nic: Nic) -> str:
@@ -71,7 +82,7 @@ def driver(nic: Nic) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script: the exit status."""
     words = sys.argv[1:] if arguments is None else arguments
-    return run_command_line("esxcfg-nics", lambda: act(parser().parse_args(words)), STATUS_FAILED)
+    return run_command_line("esxcfg-nics", lambda: act(parser().parse_args(words)))
 
 
 if __name__ == "__main__":

@@ -25,9 +25,8 @@ EPILOG = """\
   esxcfg-vswitch -A "VM Network 2" vSwitch1           esxcfg-vswitch -p "VM Network 2" -v 105 vSwitch1
   esxcfg-vswitch -L vmnic1 vSwitch1                   esxcfg-vswitch -M vmnic1 -p "VM Network 2" vSwitch1
 
-exit status: 0; 1 for what cannot be done
+exit status: 0; 2 bad input, options or host
 """
-STATUS_FAILED = 1
 HEADING = "Switch Name    Num Ports   Used Ports  Configured Ports  MTU     Uplinks"
 GROUP_HEADING = "  PortGroup Name      VLAN ID  Used Ports  Uplinks"
 CDP_STATES = ("down", "listen", "advertise", "both")
@@ -167,7 +166,7 @@ def listing(network: HostNetwork, running: dict[str, Any] | None) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script: the exit status."""
     words = sys.argv[1:] if arguments is None else arguments
-    return run_command_line("esxcfg-vswitch", lambda: act(parser().parse_args(words)), STATUS_FAILED)
+    return run_command_line("esxcfg-vswitch", lambda: act(parser().parse_args(words)))
 
 
 if __name__ == "__main__":

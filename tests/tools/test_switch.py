@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from vmkernel.host.client import NotRunning
 from vmkernel.net import changes
 from vmkernel.net.host_network import HostNetwork
 from vmkernel.net.network_file import NetworkFile
+from vmkernel.net.uplinks.host_interface import speed_and_duplex
 from vmkernel.net.uplinks.place import parse_place
 from vmx.network_ports import NetworkPorts
 
@@ -163,7 +165,7 @@ def test_esxcfg_vswitch_does_what_its_options_say(host: Path) -> None:
 def test_esxcfg_vswitch_says_in_one_line_what_is_wrong(host: Path, words: tuple[str, ...], said: str) -> None:
     before = host.read_bytes()
     status, out, err = esxcfg(esxcfg_vswitch, *words)
-    assert (status, out) == (1, "") and said in err and err.count("\n") == 1
+    assert (status, out) == (2, "") and said in err and err.count("\n") == 1
     assert host.read_bytes() == before
 
 
@@ -173,6 +175,19 @@ def test_esxcfg_nics_lists_what_uplinks_lead_to(host: Path) -> None:
     assert (status, err) == (0, "")
     assert rows[0] == "Name    PCI      Driver      Link Speed    Duplex MAC Address       MTU    Description"
     assert rows[1].split()[:6] == ["vmnic0", "02:00.00", "unix", "Down", "0Mbps", "Half"]
+
+
+@pytest.mark.parametrize(
+    ("speed", "duplex", "expected"),
+    [("100\n", "half\n", (100, False)), ("10000\n", "full\n", (10000, True)), ("-1\n", "unknown\n", None),
+     ("100\n", "unknown\n", None), ("", "full\n", None)],
+)  # fmt: skip
+def test_speed_and_duplex_are_the_interfaces(tmp_path: Path, speed: str, duplex: str, expected: object) -> None:
+    (tmp_path / "eth0").mkdir()
+    (tmp_path / "eth0" / "speed").write_text(speed)
+    (tmp_path / "eth0" / "duplex").write_text(duplex)
+    assert speed_and_duplex("eth0", tmp_path) == expected
+    assert speed_and_duplex("eth1", tmp_path) is None
 
 
 def test_policies_are_said_for_a_switch_and_for_a_group(host: Path) -> None:
@@ -292,3 +307,63 @@ def test_tshark_reads_a_capture_without_a_complaint(host: Path, ports: NetworkPo
     assert seen == {("vSwitch0/0 VM Network vm1", 2), ("vSwitch0/1 VM Network vm2", 1)}
     with PcapNgReader(str(file)) as reader:
         assert [bytes(packet) for packet in reader] == [frame] * 6
+
+
+WATCH = "import sys; from tests.tools.network import main; sys.exit(main())"
+FIELDS = ("frame.interface_name", "frame.packet_flags_direction", "vlan.id", "frame.len")
+TAGGED = bytes.fromhex("81000069")  # VLAN 105
+
+
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark (package tshark)")
+@pytest.mark.parametrize("piped", [False, True], ids=["file", "pipe"])
+@pytest.mark.parametrize(
+    ("what", "rows"),
+    [
+        ("group:Service Console", [("vSwitch0/0 Service Console vm1", "2", "", "60"),
+                                   ("vSwitch0/0 Service Console vm1", "2", "", "10"),
+                                   ("vSwitch0/0 Service Console vm1", "2", "", "3000"),
+                                   ("vSwitch0/0 Service Console vm1", "1", "", "60")]),
+        ("port:vSwitch0/0", [("vSwitch0/0 Service Console vm1", "2", "", "60"),
+                             ("vSwitch0/0 Service Console vm1", "2", "", "10"),
+                             ("vSwitch0/0 Service Console vm1", "2", "", "3000"),
+                             ("vSwitch0/0 Service Console vm1", "1", "", "60")]),
+        ("uplink:vmnic0", [("vmnic0", "2", "105", "64"), ("vmnic0", "1", "105", "64")]),
+    ],
+    ids=["group", "port", "uplink"],
+)  # fmt: skip
+def test_tshark_reads_every_kind_of_capture(
+    host: Path, ports: NetworkPorts, tmp_path: Path, what: str, rows: list[tuple[str, ...]], piped: bool
+) -> None:
+    """A frame that leaves, a runt and a giant, which the switch loses, and a frame that comes by the uplink."""
+    outside = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    outside.settimeout(120)
+    outside.bind(f"{tmp_path}/nobody0")
+    one = NoteTaker(ports.open("Service Console", station(1), "vm1"))
+    wait_until(lambda: json.loads(done("switch", "list", "--json"))["uplinks"]["vmnic0"]["link"])
+    file = tmp_path / "out.pcapng"
+    with open(file, "wb") as out:
+        where = ["-w", str(file)] if not piped else []
+        watch = subprocess.Popen(
+            [sys.executable, "-c", WATCH, "switch", "capture", what, *where, "--count", str(len(rows))],
+            stdout=out, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+        wait_until(lambda: watch.poll() is not None or file.stat().st_size > 60)
+        sent = frame_of(station(9), station(1))
+        for frame in (sent, sent[:10], sent + bytes(2940)):
+            one.send(frame)
+        while (left := outside.recv(1 << 16))[:12] != sent[:12]:  # announcements come before
+            pass
+        assert left == sent[:12] + TAGGED + sent[12:]
+        outside.sendto(station(1) + station(9) + TAGGED + sent[12:], f"{tmp_path}/u0")
+        assert one.wait_for(1) == [station(1) + station(9) + sent[12:]]
+        _, said = watch.communicate(timeout=120)
+    assert (watch.returncode, said) == (0, f"{len(rows)} frames\n".encode())
+    words = ["tshark", "-r", "-" if piped else str(file), "-T", "fields"]
+    for field in FIELDS:
+        words += ["-e", field]
+    with open(file, "rb") as source:
+        read = subprocess.run(words, stdin=source, capture_output=True, text=True, check=True)
+    assert [line for line in read.stderr.splitlines() if line and "Running as user" not in line] == []
+    found = [line.split("\t") for line in read.stdout.splitlines()]
+    assert [(row[0], str(int(row[1], 0)), *row[2:]) for row in found] == rows
+    outside.close()

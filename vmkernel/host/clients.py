@@ -6,7 +6,8 @@ import socket
 from collections import deque
 from collections.abc import Callable
 
-from vmkernel.host.messages import captured_message, frames_messages, interface_message, link_message
+from vmkernel.host.fairness import Allowance
+from vmkernel.host.messages import captured_message, frames_message, interface_message, link_message
 from vmkernel.host.messages_layout import Link
 from vmkernel.net.port import Port
 from vmkernel.net.team import Uplink
@@ -34,14 +35,16 @@ class Client:
     def flush(self) -> bool:
         """Send what can be sent now; whether something is left. Raises OSError when nobody is there any more."""
         try:
-            while self._fill():
+            while self.unsent:
                 self.socket.send(self.unsent[0])
                 self.unsent.popleft()
         except BlockingIOError:
             return True
         return False
 
-    def _fill(self) -> bool:
+    @property
+    def is_waiting(self) -> bool:
+        """For room to send something."""
         return bool(self.unsent)
 
     @property
@@ -51,15 +54,20 @@ class Client:
 
 
 class PortClient(Client):
-    """A machine's adapter: an Endpoint."""
+    """A machine's adapter: an Endpoint.
+
+    `message` is what it said last, of which all before `at` has been done. `wait_ns`: not listened to until then, or 0.
+    """
 
     port: Port  # plugged in at once
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, now_ns: int) -> None:
         """What a client becomes when it asks for a port."""
         super().__init__(client.socket, client.pid, client.since, client._dirty)
         self.asked, self.watched = True, client.watched
         self.frames: list[bytes] = []
+        self.message, self.at = b"", 0
+        self.credit_ns, self.wait_ns, self.allowance = 0, 0, Allowance(now_ns)
 
     def deliver(self, frame: bytes) -> bool:
         frames = self.frames
@@ -73,14 +81,22 @@ class PortClient(Client):
     def switched(self, on: bool) -> None:
         self.say(link_message(Link.ON if on else Link.OFF))
 
-    def _fill(self) -> bool:
-        if self.unsent:
+    def flush(self) -> bool:
+        if self.unsent and super().flush():
             return True
-        if self.frames:
-            self.unsent.extend(frames_messages(self.frames))
-            self.frames.clear()
+        frames = self.frames
+        try:
+            while frames:
+                message, count = frames_message(frames)
+                self.socket.send(message)
+                del frames[:count]
+        except BlockingIOError:
             return True
         return False
+
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self.unsent or self.frames)
 
 
 class CaptureClient(Client):

@@ -1,9 +1,9 @@
 """The VMkernel's process: one thread that moves frames between machines, uplinks and captures, and answers requests.
 
 It begins with the first machine that needs a port, and ends a moment after the last one has gone, unless it was started
-to stay. A round takes a bounded number of messages from each client, so that one that floods leaves the others their
-share; a machine above its bandwidth is not listened to until it may send again. What a client says wrongly ends its own
-connection only.
+to stay. A round has one turn for each machine, of bounded work, so that one that floods leaves the others their share
+(fairness.py); a machine above its bandwidth is not listened to until it may send again. What a client says wrongly ends
+its own connection only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from typing import Any
 from ringfence.errors import BadInput, BadOption, RingfenceError
 from vmkernel.host.clients import CaptureClient, Client, PortClient
 from vmkernel.host.devices import Devices, OwnPort
-from vmkernel.host.messages import answers, frames_in, link_message, parse_json, wanted_in
-from vmkernel.host.messages_layout import MESSAGE_BYTES_MAX, SEND_BUFFER_BYTES, VERSION, Kind, Link
+from vmkernel.host.fairness import CHANGE_NS, COPY_NS, CREDIT_MIN_NS, FRAME_NS, MESSAGE_NS, TURN_NS, work_of
+from vmkernel.host.messages import answers, link_message, lone_frame, next_frames, parse_json, wanted_in
+from vmkernel.host.messages_layout import HEADER, MESSAGE_BYTES_MAX, SEND_BUFFER_BYTES, VERSION, Kind, Link
 from vmkernel.host.status import status
+from vmkernel.net.ethernet_spec import GROUP
 from vmkernel.net.host_network import parse_station
 from vmkernel.net.network import TOKEN_BYTES, Network
 from vmkernel.net.network_file import NetworkFile
@@ -31,7 +33,8 @@ from vmkernel.net.port import Port, Wanted
 from vmkernel.net.team import Uplink
 
 CLIENTS_MAX = 5000
-MESSAGES_A_ROUND = 32
+MESSAGES_A_TURN = 32
+FRAMES_AT_ONCE = 64
 REQUEST_S, LINGER_S, TICK_S = 10.0, 2.0, 1.0
 ACCEPTS_A_ROUND = 64
 TEXT_MAX = 200
@@ -48,7 +51,8 @@ class Kernel:
         self.stay, self._file, self._listener = stay, file, listener
         self.clients: dict[int, Client] = {}
         self._dirty: dict[Client, None] = {}
-        self._paused: dict[PortClient, None] = {}
+        self._again: dict[Client, None] = {}  # whose turn ended before all was done
+        self._paused: dict[PortClient, None] = {}  # not listened to for now
         self._watched: dict[int, tuple[object, str, bool]] = {}  # device, its name, whether frames wait in it
         self._due_ns: int | None = None  # when the switches are to be looked at
         self._buffer = memoryview(bytearray(MESSAGE_BYTES_MAX + 1))  # one more than anybody may send
@@ -84,8 +88,10 @@ class Kernel:
         listening = self._listener.fileno()
         while not self._ending:
             self._watch_devices()
-            for fd, events in self._epoll.poll(self._wait_s()):
+            again, self._again = self._again, {}
+            for fd, events in self._epoll.poll(0 if again else self._wait_s()):
                 if (client := self.clients.get(fd)) is not None:
+                    again.pop(client, None)
                     self._client_ready(client, events)
                 elif fd in self._watched:
                     self._device_ready(*self._watched[fd][:2], events)
@@ -94,6 +100,8 @@ class Kernel:
                 elif fd == self._wake_read:
                     with suppress(BlockingIOError):
                         os.read(self._wake_read, 64)
+            for machine in again:
+                self._client_ready(machine, select.EPOLLIN)
             self._go_on()
         for client in list(self.clients.values()):
             if isinstance(client, PortClient):
@@ -114,21 +122,33 @@ class Kernel:
     def _wait_s(self) -> float:
         now = time.monotonic_ns()
         self._due_ns = self.network.next_ns(now)
-        return TICK_S if self._due_ns is None else min(TICK_S, max(0.0, (self._due_ns - now) / 1e9))
+        times = [client.wait_ns for client in self._paused if not client.port.held]
+        if self._due_ns is not None:
+            times.append(self._due_ns)
+        return min(TICK_S, max(0, min(times) - now) / 1e9) if times else TICK_S
 
     def _go_on(self) -> None:
         now = time.monotonic_ns()
         if self._due_ns is not None and now >= self._due_ns:
             self.network.tick(now)
         if self._paused:
-            for client in [client for client in self._paused if not client.port.held]:
-                del self._paused[client]
-                self._listen(client)
+            self._resume(now)
         if now / 1e9 - self._ticked >= TICK_S:
             self._ticked = now / 1e9
             self.devices.tick(now)
             self._look_at_clients(now / 1e9)
-        self._flush()
+        if self._dirty:
+            self._flush()
+
+    def _resume(self, now: int) -> None:
+        for client in list(self._paused):
+            if client.port.held or now < client.wait_ns:
+                continue
+            del self._paused[client]
+            client.wait_ns = 0
+            if client.message:
+                self._again[client] = None
+            self._listen(client)
 
     def _flush(self) -> None:
         while self._dirty:
@@ -157,7 +177,7 @@ class Kernel:
     def _listen(self, client: Client) -> None:
         """Watch its socket for just what can be done with it now."""
         reading = not client.ending and client not in self._paused
-        events = select.EPOLLIN * reading | select.EPOLLOUT * bool(client.unsent)
+        events = select.EPOLLIN * reading | select.EPOLLOUT * client.is_waiting
         if events == client.watched:
             return
         if not client.watched:
@@ -223,57 +243,111 @@ class Kernel:
     def _client_ready(self, client: Client, events: int) -> None:
         if events & select.EPOLLOUT:
             self._mark(client)
-        if not events & ~select.EPOLLOUT:
+        if not events & ~select.EPOLLOUT or client.socket.fileno() < 0:
             return
         try:
-            self._receive(client)
+            if isinstance(client, PortClient):
+                self._turn(client)
+            else:
+                self._request(client)
         except BlockingIOError:
             pass
         except (OSError, BadInput):
             self._drop(client)
 
-    def _receive(self, client: Client) -> None:
-        """Raises BadInput for what makes no sense, BlockingIOError when there is no more."""
+    def _request(self, client: Client) -> None:
+        """Raises BadInput for what makes no sense, BlockingIOError where there is none."""
+        message = self._message(client)
+        if message is None:
+            return
+        if client.asked or message[0] != Kind.REQUEST:
+            raise BadInput("message", "kind", "a request", str(message[0]))
+        self._answer(client, bytes(message[1:]))
+
+    def _message(self, client: Client) -> memoryview | None:
+        """The next one, in a buffer that is used again; None, and the client is gone, if there will be no more."""
+        length = client.socket.recv_into(self._buffer)
+        if length == 0:
+            self._drop(client)
+            return None
+        if length > MESSAGE_BYTES_MAX:
+            raise BadInput("message", "length", f"at most {MESSAGE_BYTES_MAX} bytes", "more")
+        return self._buffer[:length]
+
+    def _turn(self, client: PortClient) -> None:
+        """A machine's share of a round. Raises BadInput for nonsense, BlockingIOError when there is no more."""
+        client.credit_ns = min(client.credit_ns + TURN_NS, TURN_NS)
         now, budget = time.monotonic_ns(), client.budget
         client.budget = 1  # if it turns out that there is no more
         for count in range(budget):
-            length = client.socket.recv_into(self._buffer)
-            if length == 0:
-                self._drop(client)
+            if client.credit_ns <= 0:
+                break
+            if client.message:
+                self._go_through(client, now)
+            elif (message := self._message(client)) is None:
                 return
-            if length > MESSAGE_BYTES_MAX:
-                raise BadInput("message", "length", f"at most {MESSAGE_BYTES_MAX} bytes", "more")
-            message = self._buffer[:length]
-            if isinstance(client, PortClient):
-                self._from_machine(client, message, now)
-                if client.port.held:
-                    self._paused[client] = None
-                    self._listen(client)
-                    return
-            elif not client.asked and message[0] == Kind.REQUEST:
-                self._answer(client, bytes(message[1:]))
-                return  # it may have become another one
             else:
-                raise BadInput("message", "kind", "a request", str(message[0]))
+                self._from_machine(client, message, now)
             client.budget = max(1, count)
-        client.budget = min(2 * budget, MESSAGES_A_ROUND)
+            if client.port.held or client.wait_ns:
+                self._paused[client] = None
+                self._listen(client)
+                return
+        else:
+            client.budget = min(2 * budget, MESSAGES_A_TURN)
+        if client.message or client.credit_ns <= 0:
+            self._again[client] = None
 
     def _from_machine(self, client: PortClient, message: memoryview, now: int) -> None:
-        port = client.port
-        switch = self.network.switch_of(port)
-        if message[0] == Kind.FRAMES:
-            frames = frames_in(message)
-            if switch is not None:
-                for frame in frames:
-                    switch.transmit(port, frame, now)
-        elif message[0] == Kind.WANTED:
-            wanted = wanted_in(message)
-            if switch is not None:
+        """Raises BadInput."""
+        kind = message[0]
+        client.credit_ns -= MESSAGE_NS
+        if kind == Kind.FRAMES:
+            if (frame := lone_frame(message)) is not None:
+                self._transmit(client, (frame,), now)
+            else:
+                client.message, client.at = bytes(message), HEADER.size
+                self._go_through(client, now)
+        elif kind == Kind.WANTED:
+            wanted, port = wanted_in(message), client.port
+            if (switch := self.network.switch_of(port)) is not None:
                 switch.want(port, wanted, now)
             else:
                 port.wanted = wanted
+            self._in_vain(client, CHANGE_NS, now)
         else:
-            raise BadInput("message", "kind", "frames, or what is wanted", str(message[0]))
+            raise BadInput("message", "kind", "frames, or what is wanted", str(kind))
+
+    def _go_through(self, client: PortClient, now: int) -> None:
+        """The next frames of a message that has many. Raises BadInput."""
+        frames, client.at = next_frames(client.message, client.at, FRAMES_AT_ONCE)
+        if client.at >= len(client.message):
+            client.message = b""
+        self._transmit(client, frames, now)
+
+    def _transmit(self, client: PortClient, frames: Sequence[bytes], now: int) -> None:
+        """And reckon what that cost, and what of it did nobody any good."""
+        port = client.port
+        group = port.group
+        if group is None:
+            return
+        transmit = group.switch.transmit
+        vain = copies = size = 0
+        for frame in frames:
+            reached = transmit(port, frame, now)
+            copies += reached
+            size += len(frame)
+            if not reached:
+                vain += FRAME_NS
+            elif frame[0] & GROUP:
+                vain += FRAME_NS + reached * COPY_NS
+        client.credit_ns = max(client.credit_ns - work_of(len(frames), size, copies), CREDIT_MIN_NS)
+        if vain:
+            self._in_vain(client, vain + MESSAGE_NS + size // 2, now)
+
+    def _in_vain(self, client: PortClient, work_ns: int, now: int) -> None:
+        others = sum(1 for one in self._paused if one.wait_ns)
+        client.wait_ns = client.allowance.spend(work_ns, now, others)
 
     def _drop(self, client: Client) -> None:
         fd = client.socket.fileno()
@@ -284,6 +358,7 @@ class Kernel:
             client.watched = 0
         del self.clients[fd]
         self._dirty.pop(client, None)
+        self._again.pop(client, None)
         if isinstance(client, PortClient):
             self._paused.pop(client, None)
             self.network.close(client.port)
@@ -318,9 +393,9 @@ class Kernel:
             station = parse_station(address)
         except ValueError as error:
             raise BadOption(f"address: expected {error}") from None
-        machine = PortClient(client)
-        wanted = None if "wanted" not in fields else first_wanted(fields["wanted"])
         now = time.monotonic_ns()
+        machine = PortClient(client, now)
+        wanted = None if "wanted" not in fields else first_wanted(fields["wanted"])
         machine.port = self.network.open(group, station, machine, label, now)
         if wanted is not None and (switch := self.network.switch_of(machine.port)) is not None:
             switch.want(machine.port, wanted, now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ringfence.errors import BadInput
@@ -52,35 +52,48 @@ def parse_json(data: bytes) -> dict[str, Any]:
     return fields
 
 
-def frames_messages(frames: Iterable[bytes]) -> Iterator[bytes]:
-    """As few as possible."""
+def frames_message(frames: Sequence[bytes]) -> tuple[bytes, int]:
+    """A message with the first of these, and how many it has."""
+    if len(frames) == 1:
+        return FRAMES_OF_ONE.pack(Kind.FRAMES, len(frames[0])) + frames[0], 1
     rows: list[bytes] = [FRAMES_HEAD]
-    size = 0
+    size = count = 0
     for frame in frames:
         if size + len(frame) > BATCH_BYTES and size:
-            yield b"".join(rows)
-            rows, size = [FRAMES_HEAD], 0
+            break
         rows += (LENGTH.pack(len(frame)), frame)
         size += LENGTH.size + len(frame)
-    if size:
-        yield b"".join(rows)
+        count += 1
+    return b"".join(rows), count
+
+
+def lone_frame(message: memoryview) -> bytes | None:
+    """The frame of a message that has just one."""
+    alone = len(message) - FRAMES_OF_ONE.size
+    if 0 <= alone <= FRAME_BYTES_MAX and FRAMES_OF_ONE.unpack_from(message)[1] == alone:
+        return bytes(message[FRAMES_OF_ONE.size :])
+    return None
 
 
 def frames_in(message: memoryview) -> list[bytes]:
     """Raises BadInput."""
-    frames = []
-    at, end = HEADER.size, len(message)
-    alone = end - FRAMES_OF_ONE.size
-    if 0 <= alone <= FRAME_BYTES_MAX and FRAMES_OF_ONE.unpack_from(message)[1] == alone:
-        return [bytes(message[FRAMES_OF_ONE.size :])]
-    while at < end:
+    if (frame := lone_frame(message)) is not None:
+        return [frame]
+    return next_frames(message, HEADER.size, len(message))[0]
+
+
+def next_frames(message: memoryview | bytes, at: int, most: int) -> tuple[list[bytes], int]:
+    """At most so many frames from here on, and where the next is. Raises BadInput."""
+    frames: list[bytes] = []
+    end = len(message)
+    while at < end and len(frames) < most:
         start = at + LENGTH.size
         length = LENGTH.unpack_from(message, at)[0] if start <= end else 0
         at = start + length
         if at > end or length > FRAME_BYTES_MAX:
             raise BadInput(WHERE, "frame", f"at most {min(FRAME_BYTES_MAX, max(end - start, 0))} bytes", str(length))
         frames.append(bytes(message[start:at]))
-    return frames
+    return frames, at
 
 
 def wanted_message(wanted: Wanted) -> bytes:

@@ -206,14 +206,16 @@ class Switch:
         return frame if group.vlan == VLAN_TRUNK else tagged(frame, group.vlan)
 
     @staticmethod
-    def _emit(uplink: Uplink, frame: bytes, now_ns: int) -> None:
+    def _emit(uplink: Uplink, frame: bytes, now_ns: int) -> bool:
+        """Whether its device took it."""
         for capture in uplink.captures:
             capture.frame(frame, now_ns, outbound=True)
         if uplink.send(frame):
             uplink.counters.frames_out += 1
             uplink.counters.bytes_out += len(frame)
-        else:
-            uplink.counters.drops[Drop.FULL] += 1
+            return True
+        uplink.counters.drops[Drop.FULL] += 1
+        return False
 
     # time
 
@@ -244,43 +246,54 @@ class Switch:
 
     # frames from a port
 
-    def transmit(self, port: Port, frame: bytes, now_ns: int) -> None:
-        """What the port's adapter sends."""
+    def transmit(self, port: Port, frame: bytes, now_ns: int) -> int:
+        """What the port's adapter sends: how many took it, of ports and uplinks; one for what is held."""
         group, counters = port.group, port.counters
         for capture in port.captures:
             capture.frame(frame, now_ns, outbound=True)
         if group is None:
-            return
+            return 0
         length, kind = len(frame), frame[TYPE:TAG_CONTROL]
         if length < HEADER_BYTES:
             counters.drops[Drop.RUNT] += 1
-            return
+            return 0
         if length > self._length_max and (length > self._length_max + TAG_BYTES or kind != TPID):
             counters.drops[Drop.GIANT] += 1
-            return
+            return 0
         source = frame[SOURCE:TYPE]
         if source != port.wanted.address or source[0] & GROUP:
             if source[0] & GROUP or source == NO_ADDRESS:
                 counters.drops[Drop.BAD_SOURCE] += 1
-                return
+                return 0
             if not port.forged:
                 counters.drops[Drop.FORGED] += 1
-                return
+                return 0
         if kind in SPECIAL_TYPES and (reason := refusal(frame, kind, group.vlan)) is not None:
             counters.drops[reason] += 1
-            return
+            return 0
         shaper = port.shaper
         if shaper is not None and (port.held or not shaper.admit(length, now_ns)):
-            if len(port.held) < HELD_MAX:
-                port.held.append(frame)
-                self._held[port] = None
-            else:
+            if len(port.held) >= HELD_MAX:
                 counters.drops[Drop.SHAPED] += 1
-            return
-        self._forward(port, frame, now_ns)
+                return 0
+            port.held.append(frame)
+            self._held[port] = None
+            return 1
+        segment = self._segments.get(group.vlan)
+        if segment is not None and not segment.watchers and not self._trunks.members and not frame[0] & GROUP:
+            owners = segment.unicast.get(frame[:SOURCE])  # most frames are for a port of an ordinary VLAN
+            if owners is not None:
+                counters.frames_out += 1
+                counters.bytes_out += length
+                reached = 0
+                for other in owners:
+                    if other.listens and other is not port:
+                        reached += hand_over(other, frame, None, now_ns)
+                return reached
+        return self._forward(port, frame, now_ns)
 
-    def _forward(self, port: Port, frame: bytes, now_ns: int) -> None:
-        """A frame that may be sent, to whom it is for."""
+    def _forward(self, port: Port, frame: bytes, now_ns: int) -> int:
+        """A frame that may be sent, to whom it is for; how many took it."""
         group = port.group
         assert group is not None
         port.counters.frames_out += 1
@@ -288,12 +301,14 @@ class Switch:
         vlan, plain, whole = group.vlan, frame, None
         if vlan == VLAN_TRUNK:
             vlan, plain, whole = split(frame)
-        if self._spread(vlan, plain, whole, port, None, now_ns) and not frame[0] & GROUP:
-            return
+        found, reached = self._spread(vlan, plain, whole, port, None, now_ns)
+        if found and not frame[0] & GROUP:
+            return reached
         for uplink in group.team.choose(port.uplink, plain):
-            self._emit(uplink, tagged(plain, vlan) if whole is None else whole, now_ns)
+            reached += self._emit(uplink, tagged(plain, vlan) if whole is None else whole, now_ns)
         if not group.team.in_use and self.uplinks:
             port.counters.drops[Drop.NO_UPLINK] += 1
+        return reached
 
     # frames from an uplink
 
@@ -322,7 +337,7 @@ class Switch:
         vlan, plain, whole = split(frame)
         if frame[0] & GROUP and self._is_ours(vlan, frame[SOURCE:TYPE]):
             counters.drops[Drop.REFLECTED] += 1
-        elif not self._spread(vlan, plain, whole, None, uplink, now_ns):
+        elif not self._spread(vlan, plain, whole, None, uplink, now_ns)[0]:
             counters.drops[Drop.UNKNOWN] += 1
 
     def _is_ours(self, vlan: int, address: bytes) -> bool:
@@ -333,54 +348,58 @@ class Switch:
 
     def _spread(
         self, vlan: int, plain: bytes, whole: bytes | None, origin: Port | None, uplink: Uplink | None, now_ns: int
-    ) -> bool:
-        """To the ports of a VLAN, and trunks; whether it was for one of them. `whole` is the frame with its tag, if it
-        came with one; `uplink` is where it came from, if not from `origin`."""
-        found = False
+    ) -> tuple[bool, int]:
+        """To the ports of a VLAN, and trunks; whether it was for one of them, and how many took it. `whole` is the
+        frame with its tag, if it came with one; `uplink` is where it came from, if not from `origin`."""
+        found, reached = False, 0
         if (segment := self._segments.get(vlan)) is not None:
-            found = self._into(segment, plain, plain, origin, uplink, now_ns)
+            found, reached = self._into(segment, plain, plain, origin, uplink, now_ns)
         if self._trunks.members:
             shown = tagged(plain, vlan) if whole is None else whole
-            found |= self._into(self._trunks, plain, shown, origin, uplink, now_ns)
-        return found
+            more, took = self._into(self._trunks, plain, shown, origin, uplink, now_ns)
+            found, reached = found or more, reached + took
+        return found, reached
 
     @staticmethod
     def _into(
         segment: Segment, plain: bytes, shown: bytes, origin: Port | None, uplink: Uplink | None, now_ns: int
-    ) -> bool:
+    ) -> tuple[bool, int]:
         """`shown` is the frame as these ports are to see it."""
         destination = plain[:SOURCE]
+        reached = 0
         if destination[0] & GROUP:
             for port in segment.audience(destination):
                 if port is not origin:
-                    hand_over(port, shown, uplink, now_ns)
-            return bool(segment.members)
+                    reached += hand_over(port, shown, uplink, now_ns)
+            return bool(segment.members), reached
         owners = segment.unicast.get(destination)
         if owners is not None:
             for port in owners:
                 if port.listens and port is not origin and port not in segment.watchers:
-                    hand_over(port, shown, None, now_ns)
+                    reached += hand_over(port, shown, None, now_ns)
         for port in segment.watchers:
             if port is not origin:
                 is_own = owners is not None and port in owners
-                hand_over(port, shown, None if is_own else uplink, now_ns)
-        return owners is not None
+                reached += hand_over(port, shown, None if is_own else uplink, now_ns)
+        return owners is not None, reached
 
 
-def hand_over(port: Port, frame: bytes, uplink: Uplink | None, now_ns: int) -> None:
-    """`uplink`: where a frame for many came from, of which others may bring copies."""
+def hand_over(port: Port, frame: bytes, uplink: Uplink | None, now_ns: int) -> bool:
+    """Whether it took it. `uplink`: where a frame for many came from, of which others may bring copies."""
+    counters = port.counters
     if uplink is not None and port.uplink is not None and port.uplink is not uplink:
         assert port.group is not None
         if port.group.policy.reverse:
-            port.counters.drops[Drop.WRONG_UPLINK] += 1
-            return
+            counters.drops[Drop.WRONG_UPLINK] += 1
+            return False
     for capture in port.captures:
         capture.frame(frame, now_ns, outbound=False)
     if port.endpoint.deliver(frame):
-        port.counters.frames_in += 1
-        port.counters.bytes_in += len(frame)
-    else:
-        port.counters.drops[Drop.FULL] += 1
+        counters.frames_in += 1
+        counters.bytes_in += len(frame)
+        return True
+    counters.drops[Drop.FULL] += 1
+    return False
 
 
 def refusal(frame: bytes, kind: bytes, vlan: int) -> Drop | None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import re
+import select
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,8 +21,9 @@ import pytest
 from ringfence.errors import BadOption, HostRefused
 from tests.vmkernel.net.ends import NoteTaker, frame_of, station, wait_until
 from vmkernel.host.client import KernelPlace, NotRunning
-from vmkernel.host.messages import frames_in, frames_messages, request
+from vmkernel.host.messages import frames_in, frames_message, request, wanted_message
 from vmkernel.host.messages_layout import FRAME_BYTES_MAX, SOCKET_NAME, VERSION, Kind
+from vmkernel.net.port import Wanted
 from vmx.network_ports import NetworkPorts
 
 CONFIGURATION = """\
@@ -273,6 +277,51 @@ def flood(directory: str, configuration: str) -> None:
 
 def test_frames_are_packed_and_taken_apart_again() -> None:
     frames = [bytes([number % 256]) * (14 + number * 37 % 9000) for number in range(100)]
-    messages = list(frames_messages(frames))
+    messages, left = [], frames
+    while left:
+        message, count = frames_message(left)
+        messages.append(message)
+        left = left[count:]
     assert [frame for message in messages for frame in frames_in(memoryview(message))] == frames
     assert len(messages) < 20 and max(map(len, messages)) <= 1 << 16
+
+
+@pytest.mark.long
+def test_shaping_holds_its_average_over_ten_seconds_and_its_burst_in_real_time(place: KernelPlace) -> None:
+    """A sender that always has a frame: the burst of 2 MB at 40 Mbit/s, then 8 Mbit/s. Bounds: 5 % and 3 %."""
+    average, peak, burst, length = 8_000_000, 40_000_000, 2_000_000, 1000
+    kind = "portgroup/child[0001]/shapingPolicy"
+    text = place.configuration.read_text()
+    for key, value in (("averageBandwidth", average), ("peakBandwidth", peak), ("burstSize", burst)):
+        text = re.sub(rf'{re.escape(kind)}/{key} = "\d+"', f'{kind}/{key} = "{value}"', text)
+    place.configuration.write_text(text)
+    place.start(stay=True)
+    told = wanted_message(Wanted(station(2), receiving=True, unicast=True)).hex()
+    slow, _ = place.open("port", start=False, group="slow", address=station(1).hex(":"), label="slow")
+    fast, _ = place.open(
+        "port", start=False, group="lan", address=station(2).hex(":"), label="fast", wanted=told
+    )
+    message, _ = frames_message([frame_of(station(2), station(1), bytes(length - 14))])
+    slow.setblocking(False)
+    rows: list[tuple[float, int]] = []
+    lasts = burst * 8 / (peak - average)
+    begun, got = time.monotonic(), 0
+    while (now := time.monotonic() - begun) < lasts + 12:
+        with suppress(BlockingIOError):
+            while True:
+                slow.send(message)
+        if select.select([fast], [], [], 0.005)[0]:
+            got += sum(map(len, frames_in(memoryview(fast.recv(1 << 16)))))
+            rows.append((now, got))
+    at_peak = [(at, count) for at, count in rows if at < 0.9 * lasts]
+    sent_in_burst = next(count for at, count in rows if at >= lasts)
+    later = [(at, count) for at, count in rows if lasts + 2 <= at <= lasts + 12]
+    rate = (later[-1][1] - later[0][1]) * 8 / (later[-1][0] - later[0][0])
+    beyond = sent_in_burst - average / 8 * lasts
+    peaked = at_peak[-1][1] * 8 / at_peak[-1][0]
+    figures = f"average {rate / average:.4f}, burst {beyond / burst:.4f}, peak {peaked / peak:.4f}"
+    sys.stdout.write(f"{figures} of what is configured\n")
+    assert rate == pytest.approx(average, rel=0.03)
+    assert beyond == pytest.approx(burst, rel=0.05)
+    slow.close()
+    fast.close()

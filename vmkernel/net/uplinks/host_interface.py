@@ -1,6 +1,6 @@
-"""Interfaces of the host: their flags, addresses and offloads, by ioctl.
+"""Interfaces of the host: their flags, addresses and offloads, by ioctl; their speed and duplex.
 
-Source: Linux, netdevice(7), packet(7), linux/if_tun.h, linux/ethtool.h.
+Source: Linux, netdevice(7), packet(7), linux/if_tun.h, linux/ethtool.h; Documentation/ABI/testing/sysfs-class-net.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import socket
 import struct
 from contextlib import suppress
 from ipaddress import IPv4Interface
+from pathlib import Path
 
 SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK = 0x8913, 0x8914, 0x8916, 0x891C
 SIOCSIFHWADDR, SIOCSIFMTU, SIOCETHTOOL = 0x8924, 0x8922, 0x8946
@@ -18,6 +19,7 @@ IFF_UP, IFF_RUNNING = 0x1, 0x40
 ARPHRD_ETHER = 1
 ETHTOOL_GGRO, ETHTOOL_SGRO = 0x2B, 0x2C
 REQUEST = struct.Struct("16s24s")  # ifreq
+INTERFACES = Path("/sys/class/net")
 
 
 def request(name: str, number: int, rest: bytes = b"") -> bytes:
@@ -38,6 +40,16 @@ def is_running(name: str) -> bool:
         return flags(name) & (IFF_UP | IFF_RUNNING) == IFF_UP | IFF_RUNNING
     except OSError:
         return False
+
+
+def speed_and_duplex(name: str, folder: Path = INTERFACES) -> tuple[int, bool] | None:
+    """Megabits a second, and whether it is full duplex; None where the host does not know."""
+    try:
+        speed = int((folder / name / "speed").read_text())
+        duplex = (folder / name / "duplex").read_text().strip()
+    except (OSError, ValueError):  # one that is down cannot be read
+        return None
+    return (speed, duplex == "full") if speed > 0 and duplex in {"full", "half"} else None
 
 
 def bring_up(name: str) -> None:

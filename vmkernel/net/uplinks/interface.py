@@ -19,7 +19,7 @@ from ringfence.errors import HostRefused
 from vmkernel.net.ethernet_spec import TYPE
 from vmkernel.net.uplinks import host_interface
 from vmkernel.net.uplinks.checksums import completed
-from vmkernel.net.uplinks.wiring import BATCH
+from vmkernel.net.uplinks.host_device import HostDevice
 
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_AUXDATA, PACKET_IGNORE_OUTGOING = 263, 1, 8, 23
@@ -31,15 +31,14 @@ FRAME_BYTES_MAX = 64 << 10
 CONTROL_BYTES = socket.CMSG_SPACE(AUXDATA.size)
 
 
-class InterfaceDevice:
+class InterfaceDevice(HostDevice):
     """An UplinkDevice."""
 
-    def __init__(self, name: str) -> None:
-        """Raises HostRefused."""
-        self.name, self.trouble, self.link = name, "", False
-        self._had_gro = self._closed = self._waited = False
-        self._socket: socket.socket | None = None
-        self._open()
+    WHAT = "interface"
+    REFUSED = frozenset((errno.EMSGSIZE,))
+    GONE = frozenset((errno.ENODEV, errno.ENXIO))
+    _had_gro = False
+    _socket: socket.socket | None = None
 
     def _open(self) -> None:
         name = self.name
@@ -61,65 +60,22 @@ class InterfaceDevice:
     def fileno(self) -> int:
         return -1 if self._socket is None else self._socket.fileno()
 
-    def receive(self) -> list[bytes]:
-        frames: list[bytes] = []
-        if self._socket is None:
-            return frames
-        try:
-            for _ in range(BATCH):
-                data, control, _, sender = self._socket.recvmsg(FRAME_BYTES_MAX, CONTROL_BYTES)
-                if sender[2] != PACKET_OUTGOING:
-                    frames.append(restored(data, control))
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self._lost(error)
-        return frames
+    def _read(self) -> bytes | None:
+        assert self._socket is not None
+        data, control, _, sender = self._socket.recvmsg(FRAME_BYTES_MAX, CONTROL_BYTES)
+        return None if sender[2] == PACKET_OUTGOING else restored(data, control)
 
-    def send(self, frame: bytes) -> bool:
-        try:
-            if self._socket is None:
-                return False
-            self._socket.send(frame)
-        except OSError as error:
-            if error.errno not in {errno.EAGAIN, errno.ENOBUFS, errno.EMSGSIZE}:
-                self._lost(error)
-            return False
-        return True
+    def _write(self, frame: bytes) -> None:
+        assert self._socket is not None
+        self._socket.send(frame)
 
-    is_waiting = False  # it has a queue of its own; what that does not take is lost
-
-    def room(self) -> None:
-        """Nobody waits."""
-
-    def tick(self) -> None:
-        if self._socket is not None:
-            self.link = host_interface.is_running(self.name)
-            self.trouble = "" if self.link else f"interface {self.name} is down"
-        elif self._waited and not self._closed:
-            try:
-                self._open()
-            except HostRefused as error:
-                self.trouble = str(error)
-        self._waited = True
-
-    def close(self) -> None:
-        self._closed = True
-        self._drop()
-
-    def _drop(self) -> None:
-        self.link = self._waited = False  # whoever watches the old descriptor has a look before there is another
+    def _release(self) -> None:
         if self._had_gro:
             host_interface.set_gro(self.name, True)
             self._had_gro = False
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-
-    def _lost(self, error: OSError) -> None:
-        self.trouble, self.link = f"interface {self.name}: {error.strerror}", False
-        if error.errno in {errno.ENODEV, errno.ENXIO}:  # it has gone; one of its name may come
-            self._drop()
 
 
 def restored(data: bytes, control: list[tuple[int, int, bytes]]) -> bytes:
