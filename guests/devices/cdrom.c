@@ -4,19 +4,14 @@
  */
 #include "parts.h"
 
-#define PCI_ADDRESS	0xCF8
-#define PCI_DATA	0xCFC
-#define PCI_ENABLE	0x80000000u
-#define PCI_FUNCTIONS	256u
-#define REG_COMMAND	0x04
+#include "pci.h"
+
 #define REG_CLASS	0x08
 #define REG_BAR4	0x20
 #define REG_IDETIM	0x40
-#define COMMAND_IO_MASTER 0x05u
 #define CLASS_IDE	0x0101u
 #define IDE_MASTERS	0x8000u		/* in the same doubleword: the programming interface's bit 7 */
 #define IDETIM_DECODE	0x80008000u	/* both channels answer */
-#define BAR_IO_MASK	0xFFFCu
 #define BLOCK_DEFAULT	0xC000u		/* where we put it if no firmware has */
 
 #define DATA		0
@@ -76,20 +71,6 @@ handle_interrupt(struct trap_frame *frame)
 	irq_eoi(channel_irq);
 }
 
-static uint32_t
-pci_read(uint32_t function, uint32_t reg)
-{
-	out32(PCI_ADDRESS, PCI_ENABLE | function << 8 | reg);
-	return in32(PCI_DATA);
-}
-
-static void
-pci_write(uint32_t function, uint32_t reg, uint32_t value)
-{
-	out32(PCI_ADDRESS, PCI_ENABLE | function << 8 | reg);
-	out32(PCI_DATA, value);
-}
-
 /* The bus master's registers, switched on; 0 if no function of bus 0 is one. */
 static uint16_t
 find_master(void)
@@ -101,11 +82,9 @@ find_master(void)
 
 		if (kind >> 16 != CLASS_IDE || !(kind & IDE_MASTERS))
 			continue;
-		if (!(pci_read(function, REG_BAR4) & BAR_IO_MASK))
-			pci_write(function, REG_BAR4, BLOCK_DEFAULT);
 		pci_write(function, REG_IDETIM, pci_read(function, REG_IDETIM) | IDETIM_DECODE);
-		pci_write(function, REG_COMMAND, (pci_read(function, REG_COMMAND) & 0xFFFF) | COMMAND_IO_MASTER);
-		return (uint16_t)(pci_read(function, REG_BAR4) & BAR_IO_MASK);
+		pci_enable(function, PCI_IO | PCI_MASTER);
+		return pci_ports(function, REG_BAR4, BLOCK_DEFAULT);
 	}
 	return 0;
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "guest.h"
+#include "pci.h"
 
 #define ADDRESS_BYTES	6
 #define HEADER_BYTES	14
@@ -35,7 +36,6 @@ struct driver {
 extern const struct driver pcnet, vmxnet;
 
 /* pci.c */
-uint32_t pci_read(uint32_t function, uint32_t reg);
 bool find_adapter(uint32_t *function, struct adapter *adapter);
 
 /* main.c */

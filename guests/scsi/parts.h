@@ -4,6 +4,7 @@
 #pragma once
 
 #include "guest.h"
+#include "pci.h"
 
 #define BLOCK		512u
 #define CDB_MAX		16
@@ -60,7 +61,6 @@ struct driver {
 extern const struct driver lsilogic, buslogic;
 
 /* pci.c */
-uint32_t pci_read(uint32_t function, uint32_t reg);
 bool find_adapter(uint32_t *function, struct adapter *adapter);
 
 /* main.c */
