@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 MODULES = (
     "pcnet32", "mptspi", "mptsas", "mptctl", "BusLogic", "ata_piix", "ata_generic", "sr_mod", "sd_mod", "sg", "isofs",
     "vmw_balloon", "vmxnet3", "vmw_pvscsi", "qemu_fw_cfg", "floppy", "i2c-piix4", "psmouse", "e1000", "sym53c8xx",
-    "evdev", "loop", "parport_pc", "lp", "ext4", "crc32c_generic",
+    "evdev", "loop", "parport_pc", "lp", "ext4", "crc32c_generic", "8021q",
 )  # fmt: skip
 TABLES = ("modules.builtin", "modules.order")
 SIGNATURE_MARK = b"~Module signature appended~\n"

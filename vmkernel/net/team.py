@@ -1,7 +1,7 @@
 """The uplinks of a virtual switch, and which of them a port group uses now: load balancing, failover, failback.
 
 As many uplinks are in use as there are active ones; standby ones, in their order, fill the places of those that are
-down. Without failback an uplink that comes up again waits until it is needed.
+down or not there. Without failback an uplink that comes up again waits until it is needed.
 Source: ESX Server 3 Configuration Guide, "Load Balancing and Failover Policy"; VI SDK 2.5, HostNicTeamingPolicy.
 """
 
@@ -36,7 +36,7 @@ class Uplink:
 class Team:
     """The uplinks of one port group. `suspect`: beacons cannot tell which of them work, so all are used at once."""
 
-    __slots__ = ("_active", "_fixed", "_policy", "_standby", "in_use", "suspect")
+    __slots__ = ("_active", "_fixed", "_places", "_policy", "_standby", "in_use", "suspect")
 
     def __init__(self, policy: Policy, uplinks: Sequence[Uplink]) -> None:
         self.in_use: list[Uplink] = []
@@ -49,6 +49,7 @@ class Team:
         self._policy = policy
         self._active = list(uplinks) if policy.order is None else named(by_name, policy.order.active)
         self._standby = [] if policy.order is None else named(by_name, policy.order.standby)
+        self._places = max(len(self._active) if policy.order is None else len(policy.order.active), 1)
         self._fixed = policy.balance in {LoadBalance.PORT, LoadBalance.EXPLICIT}
         self.in_use = [uplink for uplink in self.in_use if by_name.get(uplink.name) is uplink]
 
@@ -59,7 +60,7 @@ class Team:
         if self.suspect:
             self.in_use = [uplink for uplink in order if uplink.link]
             return
-        places = min(1, len(order)) if self._policy.balance is LoadBalance.EXPLICIT else len(self._active)
+        places = 1 if self._policy.balance is LoadBalance.EXPLICIT else self._places
         good = [uplink for uplink in order if uplink.link and (uplink.hears or not self._policy.beacon)]
         if not self._policy.failback:
             kept = [uplink for uplink in self.in_use if uplink in good and uplink in order]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.vmkernel.net.lab import BROADCAST, SECOND, Lab, address, frame, with_tag
+from vmkernel.net import changes
 from vmkernel.net.ethernet_spec import TYPE_BEACON
 from vmkernel.net.frames import beacon, ip_hash, rarp, whole_ip_hash
 from vmkernel.net.policy import LoadBalance, UplinkOrder
@@ -110,6 +111,15 @@ def test_a_standby_uplink_takes_the_place_of_an_active_one_and_gives_it_back():
             assert states == [["vmnic1", "vmnic2"], ["vmnic0", "vmnic1"], ["vmnic0", "vmnic2"]]
         else:
             assert states == [["vmnic1", "vmnic2"], ["vmnic1", "vmnic2"], ["vmnic2", "vmnic0"]]
+
+
+@pytest.mark.parametrize("balance", LoadBalance)
+def test_a_standby_uplink_takes_the_place_of_one_that_was_taken_off_the_switch(balance):
+    lab = Lab(uplinks=2)
+    lab.group("lan", order=UplinkOrder(("vmnic0",), ("vmnic1",)), balance=balance)
+    lab.wanted = changes.remove_nic(lab.wanted, "vmnic0")
+    lab.apply()
+    assert [uplink.name for uplink in lab.network.switches["vSwitch0"].groups["lan"].team.in_use] == ["vmnic1"]
 
 
 def test_moved_ports_are_announced_by_rarp_with_their_vlan():
