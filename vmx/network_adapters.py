@@ -64,11 +64,12 @@ class NetworkAdapters:
         self._slots = nic_slots(nics, scsi)
         self.chips: dict[int, Adapter] = {}
         self.cables: dict[int, Cable] = {}
-        self._poller = Poller(host, self._wants_poll, self._poll)
+        self._poller = Poller(host, self._wants_poll, self._poll, self._is_urgent)
         for number, nic in nics.items():
             state = section(f"ethernet{number}", STATES[nic.kind])
             pin = links.pin(self._slots[number], INTA)
             cable = Cable(host, nic.port, plugged=nic.connected)
+            cable.look_soon = self._poller.hurry
             chip: Adapter = (
                 Vlance(state, buses, pin, memory, cable, nic.address, nic.rom)
                 if nic.kind is NicKind.VLANCE
@@ -114,6 +115,12 @@ class NetworkAdapters:
             cable.is_waiting for cable in self.cables.values()
         )
 
+    def _is_urgent(self) -> bool:
+        """Does a driver wait for us? Any thread."""
+        return any(cable.is_waiting for cable in self.cables.values()) or any(
+            isinstance(chip, Vlance) and chip.owes_word for chip in self.chips.values()
+        )
+
     def _poll(self) -> bool:
         """Whether there was something to send."""
         found = False
@@ -126,13 +133,24 @@ class NetworkAdapters:
         return found
 
 
-class Poller:
-    """Has `poll` called by the machine while `wanted`: soon again if it finds something, else ever more seldom."""
+def always() -> bool:
+    return True
 
-    def __init__(self, host: CableHost, wanted: Callable[[], bool], poll: Callable[[], bool]) -> None:
-        self._host, self._wanted, self._poll = host, wanted, poll
+
+class Poller:
+    """Has `poll` called by the machine while `wanted`: soon again if it finds something, else ever more seldom.
+
+    After `hurry` it looks soon, too, but leaves the machine alone while nothing is `urgent`.
+    """
+
+    def __init__(
+        self, host: CableHost, wanted: Callable[[], bool], poll: Callable[[], bool], urgent: Callable[[], bool] = always
+    ) -> None:
+        self._host, self._wanted, self._poll, self._urgent = host, wanted, poll, urgent
         self._ending, self._done = threading.Event(), threading.Event()
-        self._found = False
+        self._hurried = threading.Event()
+        self._wait_s = POLL_MIN_S
+        self._found = self._busy = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -149,21 +167,40 @@ class Poller:
     def stop(self) -> None:
         """Idempotent; for good."""
         self._ending.set()
+        self._hurried.set()
         if self._thread is not None:
             self._thread.join()
 
+    def hurry(self) -> None:
+        """Something goes on: look soon, and soon again. Any thread."""
+        self._busy = True
+        if self._wait_s > POLL_MIN_S:
+            self._wait_s = POLL_MIN_S
+            self._hurried.set()
+
     def _work(self) -> None:
-        wait = POLL_MIN_S
-        while not self._ending.wait(wait):
+        waited = 0.0
+        while True:
+            waited += self._wait_s
+            if self._hurried.wait(self._wait_s):
+                self._hurried.clear()
+                self._ending.wait(POLL_MIN_S)
+            if self._ending.is_set():
+                return
+            busy, self._busy = self._busy, False
+            if busy and not self._found and waited < POLL_MAX_S and not self._urgent():
+                self._wait_s = POLL_MIN_S
+                continue
+            waited = 0.0
             if not self._wanted():
-                wait = POLL_MAX_S
+                self._wait_s = POLL_MAX_S
                 continue
             self._done.clear()
             self._host.post(self._look)
             while not self._done.wait(POLL_MAX_S):  # the machine may stand still
                 if self._ending.is_set():
                     return
-            wait = POLL_MIN_S if self._found else min(2 * wait, POLL_MAX_S)
+            self._wait_s = POLL_MIN_S if self._found or self._busy else min(2 * self._wait_s, POLL_MAX_S)
 
     def _look(self) -> None:
         try:

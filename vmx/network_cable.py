@@ -64,6 +64,7 @@ class Cable:
         """Wire only. Without a port the link is down for good."""
         self._host, self.port, self.plugged = host, port, plugged
         self.nic: Nic | None = None
+        self.look_soon: Callable[[], None] = lambda: None  # have `ready` called within a few milliseconds; any thread
         self.dropped = 0  # a counter, as the adapter's are; never saved
         self._started = self._on = False
         self._wanted: AddressFilter | None = None
@@ -136,6 +137,7 @@ class Cable:
 
     def transmit(self, frame: list[memoryview]) -> bool:
         """What is sent into a cable that leads nowhere is lost."""
+        self.look_soon()
         port = self._live
         return port is None or port.send(frame)
 
@@ -176,14 +178,19 @@ class Cable:
     # from the port, any thread
 
     def deliver(self, frame: bytes) -> None:
-        """A machine that does not look, because it stands still, loses what is more than the queue holds twice."""
+        """A machine that does not look, because it stands still, loses what is more than the queue holds twice.
+
+        One whose driver is at work is not disturbed: it asks itself when it is done.
+        """
         waiting = len(self._frames)
         if waiting >= 2 * QUEUE_MAX:
             self.dropped += 1
             return
         self._frames.append(frame)
-        if not self._blocked or waiting >= QUEUE_MAX:
+        if waiting >= QUEUE_MAX or not (self._blocked or self._adapter.attended):
             self._post()
+        elif not waiting:
+            self.look_soon()
 
     def writable(self) -> None:
         self._host.post(self._adapter.port_ready)

@@ -15,7 +15,7 @@ from ctypes import sizeof
 from typing import Protocol
 
 from hw.net.pcnet_receive import Receiver
-from hw.net.pcnet_registers import PcnetState, Registers
+from hw.net.pcnet_registers import PROMPT, PcnetState, Registers
 from hw.net.pcnet_spec import (
     ADDRESS_24,
     ALIASES,
@@ -58,6 +58,7 @@ ALL_ONES, WORD = 0xFFFFFFFF, 0xFFFF
 CAUSES = CSR.by_name["STATUS"].w1c
 INIT, STRT, STOP, TDMD = (int(bit) for bit in (Csr0.INIT, Csr0.STRT, Csr0.STOP, Csr0.TDMD))
 TXON, RXON, IENA, IDON, MERR = (int(bit) for bit in (Csr0.TXON, Csr0.RXON, Csr0.IENA, Csr0.IDON, Csr0.MERR))
+STATUS, RINT = int(Csr.STATUS), int(Csr0.RINT)
 UINT, UINTCMD, DPOLL, SINT, LOOP = (
     int(bit) for bit in (Csr4.UINT, Csr4.UINTCMD, Csr4.DPOLL, Csr5.SINT, Mode.LOOP)
 )  # fmt: skip
@@ -119,7 +120,8 @@ class Pcnet:
         csr[Csr.MODE] = mode
         for index in range(PADR_WORDS):
             csr[Csr.PADR + index] = state.aprom[2 * index] | state.aprom[2 * index + 1] << 8
-        state.rap = state.deferred = 0
+        state.rap = state.deferred = state.attended = state.unsaid = 0
+        state.prompt = PROMPT
         self.bus.filter_changed()
         self.bus.interrupt_changed()
 
@@ -132,6 +134,9 @@ class Pcnet:
         registers, rap = self.registers, int(self.state.rap)
         which = self._selected(offset, width)
         if which == Window.RDP:
+            if rap == STATUS and self.state.unsaid:
+                registers.tell_sent()
+                self.bus.interrupt_changed()
             value = registers.read_csr(rap)
             return value | registers.read_csr(rap + 1) << 16 if rap == Csr.CHIP_ID and width == 4 else value
         if which == Window.RAP:
@@ -176,7 +181,17 @@ class Pcnet:
             CSR.dispatch(self, CSR.write(self.state.csr, 2 * number, 2, value))
             if number in FILTERS:
                 self.bus.filter_changed()
+            if number == Csr.INTERRUPT_MASK and self._is_done():
+                self.port.ready()
         self.bus.interrupt_changed()
+
+    def _is_done(self) -> bool:
+        """Does the driver let frames interrupt it again, after it was?"""
+        csr, state = self.registers.csr, self.state
+        if not state.attended or not csr[Csr.STATUS] & IENA or csr[Csr.INTERRUPT_MASK] & RINT:
+            return False
+        state.attended = 0
+        return True
 
     def _write_bcr(self, number: int, value: int) -> None:
         if number == Bcr.SWSTYLE and not self._may_change:
@@ -206,6 +221,7 @@ class Pcnet:
         if csr[Csr.STATUS] & TDMD:
             self._scan()
         self._user_interrupt()
+        self._is_done()
         self.port.ready()
 
     def features_written(self) -> None:
@@ -287,7 +303,7 @@ class Pcnet:
         csr[Csr.STATUS] = STOP
         csr[Csr.FEATURES] &= ~STOP_CLEARS_4
         csr[Csr.EXTENDED] &= ~STOP_CLEARS_5
-        self.state.deferred = 0
+        self.state.deferred = self.state.attended = self.state.unsaid = 0
         self.bus.filter_changed()
 
     def _abort(self) -> None:
@@ -325,13 +341,17 @@ class Pcnet:
     def wants_poll(self) -> bool:
         """Is `poll` to be called every two milliseconds or so? [CSR4, bit 12]"""
         csr = self.registers.csr
-        return bool(csr[Csr.STATUS] & TXON) and not csr[Csr.FEATURES] & DPOLL and not self.registers.suspended
+        looks = csr[Csr.STATUS] & TXON and not csr[Csr.FEATURES] & DPOLL and not self.registers.suspended
+        return bool(looks or self.state.unsaid)
 
     def poll(self) -> None:
         """The poll timer has run out, if it is running."""
-        if self.wants_poll and self.bus.may_master:
+        if not self.wants_poll or not self.bus.may_master:
+            return
+        self.registers.sent_for_long()
+        if not self.registers.csr[Csr.FEATURES] & DPOLL:
             self._scan()
-            self.bus.interrupt_changed()
+        self.bus.interrupt_changed()
 
     def port_ready(self) -> None:
         if self.registers.csr[Csr.STATUS] & TDMD:

@@ -143,6 +143,7 @@ class Receiver:
                 index = find_start(ring, index)
             self._moved(ring, index, descriptor)
         self.registers.csr[Csr.STATUS] |= RINT
+        self.registers.tell_sent()
         return True
 
     def _chain(

@@ -29,6 +29,8 @@ from hw.net.wiring import AddressFilter
 
 LOW = 0xFFFF
 ERR, INTR, IENA, STOP = int(Csr0.ERR), int(Csr0.INTR), int(Csr0.IENA), int(Csr0.STOP)
+STATUS, TINT = int(Csr.STATUS), int(Csr0.TINT)
+PROMPT = 16  # frames
 UINT, SPND, DLNKTST = int(Csr4.UINT), int(Csr5.SPND), int(Mode.DLNKTST)
 CAUSES_5 = INTERRUPT_ENABLES_5 | SYSTEM_ENABLES_5
 LINK_LAMPS, FULL_DUPLEX_LAMP = int(Led.LNKSTE | Led.RXPOLE), int(Led.FDLSE)
@@ -37,12 +39,15 @@ LINK_LAMPS, FULL_DUPLEX_LAMP = int(Led.LNKSTE | Led.RXPOLE), int(Led.FDLSE)
 class PcnetState(LittleEndianStructure):
     """All guest-visible state of the controller, without its configuration space.
 
-    `link` is what the cable says. `deferred`: the frame at the transmit ring's position had to wait.
+    `link` is what the cable says. `deferred`: the frame at the transmit ring's position had to wait. `attended`: the
+    driver has been interrupted and has not allowed it again. `unsaid`: so many frames were sent of which TINT does not
+    tell yet. `prompt`: of so many more it tells at once.
     """
 
     _fields_ = [
         ("csr", c_uint8 * (2 * CSRS)), ("bcr", c_uint8 * (2 * BCRS)), ("aprom", c_uint8 * APROM_BYTES),
-        ("rap", c_uint8), ("link", c_uint8), ("deferred", c_uint8), ("reserved", c_uint8 * 5),
+        ("rap", c_uint8), ("link", c_uint8), ("deferred", c_uint8), ("attended", c_uint8), ("unsaid", c_uint8),
+        ("prompt", c_uint8), ("reserved", c_uint8 * 2),
     ]  # fmt: skip
 
 
@@ -88,6 +93,30 @@ class Registers:
         if not self.link_passes:
             return 0
         return LINK_LAMPS | FULL_DUPLEX_LAMP if self.bcr[Bcr.DUPLEX] & FDEN else LINK_LAMPS
+
+    # frames that were sent
+
+    def note_sent(self, limit: int) -> None:
+        """A frame of which TINT is to tell: now, or together with others, `limit` of them at most."""
+        state = self.state
+        state.unsaid += 1
+        if state.prompt:
+            state.prompt -= 1
+        elif state.unsaid < limit:
+            return
+        self.tell_sent()
+
+    def tell_sent(self) -> None:
+        """Set TINT, if it has anything to tell."""
+        if self.state.unsaid:
+            self.state.unsaid = 0
+            self.csr[STATUS] |= TINT
+
+    def sent_for_long(self) -> None:
+        """Nothing has happened since. A driver that waits after each frame is to be told at once from here on."""
+        if self.state.unsaid == 1:
+            self.state.prompt = PROMPT
+        self.tell_sent()
 
     # together
 

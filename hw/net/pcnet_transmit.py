@@ -3,6 +3,8 @@
 A frame is complete when the port has taken it, not after its time on the wire. One that the port refuses stays in the
 ring, with TDMD set, until the port is ready. Virtual cables carry no FCS: one that the driver made itself (DXMTFCS) is
 checked and taken off, and a frame for which it is wrong is lost on the way, as every receiver would drop it.
+TINT may tell of several frames: as soon as something else interrupts, CSR0 is read, half the ring has been sent, or
+2 ms after, where a wire would take up to 1.2 ms for each. A driver that waits after each frame is told at once.
 External loopback is that of a port with a loopback plug: the frame comes back, and reaches nobody else.
 Not modelled: collisions, but for those that FCOLL forces; excessive deferral.
 Source: AMD Am79C970A data sheet, "Transmit Operation", "Transmit Descriptors", "Loopback Operation".
@@ -23,6 +25,7 @@ from hw.net.wiring import Port
 from hw.wiring import GuestMemory
 
 BABBLE = 1519  # bytes with the FCS
+TOGETHER_MAX = 16  # frames of which one interrupt tells
 LONGEST = 16384  # what is longer is not even offered to the port
 MISC_NARROW_SHIFT = 16  # 16-bit structures have the upper half of the errors' word
 TXON, TDMD, TINT, CERR, BABL = (int(bit) for bit in (Csr0.TXON, Csr0.TDMD, Csr0.TINT, Csr0.CERR, Csr0.BABL))
@@ -113,8 +116,10 @@ class Transmitter:
         csr[Csr.FEATURES] |= TXSTRT
         if error & UFLO and not csr[Csr.INTERRUPT_MASK] & DXSUFLO:
             csr[Csr.STATUS] &= ~TXON
-        if error or self._interrupts(frame.last.status):
+        if error:
             csr[Csr.STATUS] |= TINT
+        elif self._interrupts(frame.last.status):
+            self.registers.note_sent(min(ring.length // 2, TOGETHER_MAX))
         return frame.descriptors
 
     def _interrupts(self, status: int) -> bool:

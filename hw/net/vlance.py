@@ -133,6 +133,15 @@ class Vlance(PciDevice):
     def port_ready(self) -> None:
         self._current.port_ready()
 
+    @property
+    def owes_word(self) -> bool:
+        """Were frames sent of which the driver has yet to be told? `poll` does it."""
+        return bool(self.state.pcnet.unsaid)
+
+    @property
+    def attended(self) -> bool:
+        return self.vmxnet.asserted() if self.state.morphed else bool(self.state.pcnet.attended)
+
     def set_link(self, up: bool) -> None:
         self.pcnet.set_link(up)
         self.vmxnet.set_link(up)
@@ -154,7 +163,12 @@ class Vlance(PciDevice):
         self.config[Header.STATUS + 1] |= MASTER_ABORT >> 8
 
     def interrupt_changed(self) -> None:
-        self.line.set_level(self.vmxnet.asserted() if self.state.morphed else self.pcnet.registers.asserted())
+        if self.state.morphed:
+            self.line.set_level(self.vmxnet.asserted())
+            return
+        if level := self.pcnet.registers.asserted():
+            self.state.pcnet.attended = 1
+        self.line.set_level(level)
 
     def filter_changed(self) -> None:
         self.port.set_filter(self.vmxnet.filter() if self.state.morphed else self.pcnet.registers.filter())

@@ -49,6 +49,11 @@ class VmxnetPci(PciDevice):
         self.vmxnet.reset()
         self.sync()
 
+    @property
+    def attended(self) -> bool:
+        """Its driver acknowledges before it looks at the ring."""
+        return self.vmxnet.asserted()
+
     def poll(self) -> None:
         """Nothing goes on unasked."""
 

@@ -50,5 +50,12 @@ class Nic(Protocol):
     def port_ready(self) -> None:
         """A port that said no may be asked again; also after a resume."""
 
+    @property
+    def attended(self) -> bool:
+        """The driver has been interrupted, and calls `Port.ready` when it is done: until then frames may wait for it.
+
+        From any thread; no promise, for a driver may be at fault.
+        """
+
     def set_link(self, up: bool) -> None:
         """A level."""

@@ -41,6 +41,7 @@ class Nic:
         self.missed: list[bytes] = []
         self.link: list[bool] = []
         self.asked = 0
+        self.attended = False
 
     def offer(self, frame: Sequence[memoryview]) -> bool:
         if not self.buffers:
@@ -239,7 +240,59 @@ def test_many_threads_may_deliver(rig: Rig) -> None:
     assert sorted(rig.nic.taken) == [frame(number) for number in range(400)]
 
 
+# a driver at work
+
+
+def test_a_driver_at_work_is_not_disturbed_but_asks_itself(rig: Rig) -> None:
+    looks: list[int] = []
+    rig.cable.look_soon = lambda: looks.append(1)
+    rig.nic.attended = True
+    for number in range(3):
+        rig.port.deliver(frame(number))
+    assert not rig.host.posted and rig.nic.taken == [] and rig.cable.is_waiting and len(looks) == 1
+    rig.cable.ready()
+    assert rig.nic.taken == [frame(number) for number in range(3)]
+
+
+def test_a_driver_that_stays_away_is_told_when_the_queue_is_full(rig: Rig) -> None:
+    rig.nic.attended = True
+    for number in range(QUEUE_MAX + 1):
+        rig.port.deliver(frame(number))
+    assert len(rig.host.posted) == 1
+    rig.host.look()
+    assert len(rig.nic.taken) == QUEUE_MAX + 1
+
+
+def test_what_is_sent_has_the_timer_look_soon(rig: Rig) -> None:
+    looks: list[int] = []
+    rig.cable.look_soon = lambda: looks.append(1)
+    rig.cable.transmit(views(frame(1)))
+    assert looks == [1]
+
+
 # the poller, and slots
+
+
+def test_the_poller_looks_soon_when_it_is_hurried() -> None:
+    class Now:
+        def post(self, action: Callable[[], None]) -> None:
+            action()
+
+    seldom, hurried = threading.Event(), threading.Event()
+
+    def poll() -> bool:
+        if poller._wait_s == POLL_MAX_S:
+            seldom.set()
+        elif seldom.is_set():
+            hurried.set()
+        return False
+
+    poller = Poller(Now(), lambda: True, poll)
+    poller.start()
+    assert seldom.wait(WAIT_S)
+    poller.hurry()
+    assert hurried.wait(WAIT_S)
+    poller.stop()
 
 
 def test_the_poller_asks_the_machine_again_and_again_while_it_is_wanted() -> None:
@@ -262,6 +315,31 @@ def test_the_poller_asks_the_machine_again_and_again_while_it_is_wanted() -> Non
     poller.stop()
     poller.stop()
     assert polled == [5]
+
+
+def test_a_hurried_poller_leaves_the_machine_alone_while_nothing_is_urgent() -> None:
+    class Now:
+        def post(self, action: Callable[[], None]) -> None:
+            action()
+
+    asked, polled = [0], threading.Event()
+
+    def urgent() -> bool:
+        asked[0] += 1
+        poller.hurry()
+        return asked[0] == 3
+
+    def poll() -> bool:
+        if asked[0]:
+            polled.set()
+        return False
+
+    poller = Poller(Now(), lambda: True, poll, urgent)
+    poller.hurry()
+    poller.start()
+    assert polled.wait(WAIT_S)
+    poller.stop()
+    assert asked[0] >= 3
 
 
 def test_the_poller_ends_while_the_machine_stands_still() -> None:
