@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ringfence.errors import BadOption, HostRefused
+from ringfence.errors import BadOption, HostRefused, MediaError
 from tools.disk_words import binary_output, progress
 from tools.vmfs_words import add_place, place, place_or_host, reading, shown, warn, writing
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from vmkernel.storage.vmfs3.tree_copy import Folder, Node, TreeCopy
 
 CHUNK_BYTES = 4 << 20
+SPARSE = ("auto", "always", "never")
+STATUS_WRONG = 1
 
 
 def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -29,6 +31,7 @@ def add_parsers(subparsers: argparse._SubParsersAction[Any]) -> None:
     cp.add_argument("sources", metavar="SOURCE", nargs="+", help="a PLACE or a file of the host")
     cp.add_argument("target", metavar="TARGET", help="likewise: a new name, or a folder that is there")
     cp.add_argument("-r", dest="recursive", action="store_true", help="folders with all below them")
+    cp.add_argument("--sparse", choices=SPARSE, default="auto", help="which zeros become holes: in a volume, all, none")
     cp.add_argument("--force", action="store_true", help="replace files that are there")
     cp.set_defaults(run=cp_run)
 
@@ -57,7 +60,10 @@ def cat_run(options: argparse.Namespace) -> int:
             buffer = memoryview(bytearray(min(CHUNK_BYTES, max(reader.size, 1))))
             for offset in range(0, reader.size, len(buffer)):
                 piece = buffer[: min(len(buffer), reader.size - offset)]
-                reader.read(offset, [piece])
+                try:
+                    reader.read(offset, [piece])
+                except MediaError as error:
+                    raise HostRefused(f"{text}: {error}") from error
                 write(piece)
     return 0
 
@@ -66,8 +72,9 @@ def cat_run(options: argparse.Namespace) -> int:
 
 
 def cp_run(options: argparse.Namespace) -> int:
-    from vmkernel.storage.vmfs3.tree_copy import TreeCopy
+    from vmkernel.storage.vmfs3.tree_copy import Sparse, TreeCopy
 
+    unread = 0
     ends = [place_or_host(text) for text in options.sources]
     target = place_or_host(options.target)
     if all(isinstance(end, Path) for end in [target, *ends]):
@@ -81,14 +88,19 @@ def cp_run(options: argparse.Namespace) -> int:
                 raise BadOption(f"{text}: expected a name for the copy: {options.target} is the root")
             judge_overlap(end, target)
             with progress(shown(node.name) or "copy") as show:
-                copy = TreeCopy(replace=options.force, progress=show)
-                report(copy, node, folder, name, options)
-    return 0
+                copy = TreeCopy(options.force, passing_over=True, sparse=Sparse(options.sparse), progress=show)
+                unread += report(copy, node, folder, name, options)
+    return STATUS_WRONG if unread else 0
 
 
-def report(copy: TreeCopy, node: Node, folder: Folder, name: str, options: argparse.Namespace) -> None:
-    for text in copy.run(node, folder, name, recursive=options.recursive).skipped:
+def report(copy: TreeCopy, node: Node, folder: Folder, name: str, options: argparse.Namespace) -> int:
+    """How many files could not be read."""
+    found = copy.run(node, folder, name, recursive=options.recursive)
+    for text in found.skipped:
         warn(text)
+    for text in found.unread:
+        warn(f"not copied: {text}")
+    return len(found.unread)
 
 
 def judge_overlap(source: PlaceName | Path, target: PlaceName | Path) -> None:

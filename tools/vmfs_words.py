@@ -70,6 +70,8 @@ def reading(where: PlaceName) -> Iterator[Volume]:
     from vmkernel.storage.vmfs3.volume import Volume
 
     with Volume.open(where.images) as volume:
+        for lun, missing in volume.lv.missing():
+            warn(f"{lun}: it was cut short: {missing} of {lun.file.size + missing} bytes are missing")
         yield volume
 
 

@@ -279,7 +279,8 @@ def query(options: argparse.Namespace) -> None:
         return
     kind = "Passthrough" if found.is_passthrough else "non Pass through"
     print(f"Disk {options.target} is a {kind} Raw Device Mapping")
-    print(f"Maps to: {found.device}")
+    unknown = f"LUN {found.lun}, which is no device known here"
+    print(f"Maps to: {found.device if found.device is not None else unknown}")
 
 
 def map_device(options: argparse.Namespace) -> None:

@@ -19,6 +19,7 @@ from tests.vmkernel.storage.vmfs3 import peers
 from tests.vmkernel.storage.vmfs3.damaged import Sound, lost_block
 from vmkernel.storage.datastores import Datastores
 from vmkernel.storage.vmfs3.check import check
+from vmkernel.storage.vmfs3.volume import Volume
 from vmkernel.storage.vmfs3.writable import WritableVolume, open_for_writing
 
 MIB = 1 << 20
@@ -435,3 +436,26 @@ def test_what_a_volume_does_not_have_is_one_line_and_status_2(filled: Path, word
     verb, *rest = words
     vmfs(verb, *(f"{filled}{word}" if word.startswith(":") or not word else word for word in rest), status=2)
     assert answer("df", filled) == before
+
+
+@pytest.mark.parametrize(("sparse", "inside"), [("auto", 2), ("always", 2), ("never", 4)])
+def test_zeros_become_holes_where_they_are_to(tmp_path: Path, sparse: str, inside: int) -> None:
+    """Of four blocks the second is zeros that were written, the third a hole, the last ends with one sector."""
+    image, source, back = tmp_path / "lun.img", tmp_path / "source", tmp_path / "back"
+    assert ringfence_here("vmfs", "mkfs", str(image), "--size", "300M").returncode == 0
+    data = b"x".ljust(2 * MIB, b"\0") + bytes(MIB) + b"y".rjust(MIB, b"\0")
+    with source.open("wb") as file:
+        file.write(data[: 2 * MIB])
+        file.seek(3 * MIB)
+        file.write(data[3 * MIB :])
+    assert ringfence_here("vmfs", "cp", "--sparse", sparse, str(source), f"{image}:/file").returncode == 0
+    with Volume.open([image]) as volume:
+        fd = volume.lookup("/file")
+        assert (fd.length, fd.num_blocks) == (4 * MIB, inside)
+    full = tmp_path / "full"
+    full.write_bytes(data)
+    assert ringfence_here("vmfs", "cp", str(full), f"{image}:/full").returncode == 0
+    assert ringfence_here("vmfs", "cp", "--sparse", sparse, f"{image}:/full", str(back)).returncode == 0
+    assert back.read_bytes() == data
+    kib = back.stat().st_blocks // 2
+    assert kib == 4096 if sparse == "never" else kib <= (192 if sparse == "always" else 2048)

@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -154,3 +155,62 @@ def test_a_mount_that_cannot_be_is_one_line(image: Path, folder: Path) -> None:
     ):  # fmt: skip
         done = ringfence_here("vmfs", "mount", *words)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+EVERYBODYS_FUSE = """\
+mount -t tmpfs -o dev tmpfs {0}/dev && mknod -m 666 {0}/dev/fuse c 10 229 || exit 77
+mount --bind {0}/dev/fuse /dev/fuse || exit 77
+exec "$@"
+"""
+AS_USER = (  # who may look where others cannot: the interpreter may be root's
+    "setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups", "--inh-caps", "+dac_read_search",
+    "--ambient-caps", "+dac_read_search",
+)  # fmt: skip
+
+
+@pytest.fixture
+def users_folder(folder: Path) -> Iterator[Path]:
+    """One that an ordinary user can get to, which pytest's are not."""
+    with tempfile.TemporaryDirectory() as made:
+        users = Path(made) / folder.name
+        users.mkdir()
+        for path in (users, users.parent):
+            os.chown(path, 1000, 1000)
+        yield users
+
+
+def test_an_ordinary_user_mounts(image: Path, users_folder: Path, tmp_path: Path) -> None:
+    """In a mount namespace of its own, where /dev/fuse is everybody's, by a process that is not root."""
+    if os.geteuid():
+        pytest.skip("needs root, to become somebody else; the other tests of this file are by an ordinary user then")
+    if shutil.which("setpriv") is None or shutil.which("unshare") is None:
+        pytest.skip("needs setpriv and unshare, of the package util-linux")
+    (tmp_path / "dev").mkdir()
+    assert ringfence_here("vmfs", "mkdir", f"{image}:/d").returncode == 0
+    os.chown(image, 1000, 1000)
+    command = [sys.executable, "-c", COMMAND, "vmfs", "mount", str(image), str(users_folder), "--rw"]
+    act = 'echo mine > "$0/d/file" && ls -l "$0/d" && stat -c %u "$0/d/file"'
+    script = EVERYBODYS_FUSE.format(tmp_path)
+    with subprocess.Popen(
+        ["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh", *AS_USER, *command],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None and process.stderr is not None
+        try:
+            line = process.stdout.readline()
+            if not line and process.wait(WAIT_S) == 77:
+                pytest.skip("needs a mount namespace with a device file in it")
+            assert line, process.stderr.read()
+            done = subprocess.run(
+                ["nsenter", "-m", "-t", str(process.pid), *AS_USER, "sh", "-c", act, users_folder],
+                capture_output=True, text=True, timeout=WAIT_S, check=False,
+            )  # fmt: skip
+            assert (done.stderr, done.stdout.splitlines()[-1]) == ("", "1000")
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.wait(WAIT_S)
+        assert process.stderr.read() == ""
+    assert ringfence_here("vmfs", "cp", f"{image}:/d/file", str(tmp_path / "out")).returncode == 0
+    assert (tmp_path / "out").read_text() == "mine\n"
+    assert check([image]) == []

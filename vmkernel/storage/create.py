@@ -94,6 +94,8 @@ def create_child(
         if cid is None:
             raise Unsupported(str(parent), "parent of a link", "a disk with a descriptor", "none")
         refuse_depth(parent, chain)
+        if any(link.descriptor and link.descriptor.create_type is CreateType.VMFS_RDMP for link in chain.links):
+            raise Unsupported(str(parent), "parent of a link", "a disk", "a pass-through raw device mapping")
         sectors = chain.sectors
     hint = parent.name if parent.resolve().parent == path.resolve().parent else str(parent.resolve())
     with Making(path) as making:

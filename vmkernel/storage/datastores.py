@@ -77,12 +77,7 @@ class Datastores:
     @classmethod
     def of_user(cls, environment: Mapping[str, str] = os.environ) -> Datastores:
         """Raises HostRefused where the user has no home."""
-        configured = environment.get("XDG_CONFIG_HOME", "")
-        try:
-            folder = Path(configured) if os.path.isabs(configured) else Path.home() / ".config"
-        except RuntimeError as error:
-            raise HostRefused(f"home directory: {error}") from error
-        return cls(folder / "ringfence" / "datastores.json")
+        return cls(config_folder(environment) / "datastores.json")
 
     def all(self) -> list[Datastore]:
         """By name. Raises BadInput for a file that cannot be right, and HostRefused."""
@@ -146,6 +141,16 @@ class Datastores:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             expected = '{"datastores": {NAME: {"places": [PATH, ...]}}}'
             raise BadInput(str(self.file), "datastores", expected, f"something else ({error})") from None
+
+
+def config_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where the user's names are kept. Raises HostRefused where the user has no home."""
+    configured = environment.get("XDG_CONFIG_HOME", "")
+    try:
+        folder = Path(configured) if os.path.isabs(configured) else Path.home() / ".config"
+    except RuntimeError as error:
+        raise HostRefused(f"home directory: {error}") from error
+    return folder / "ringfence"
 
 
 def parsed(name: object, places: object) -> Datastore:

@@ -13,7 +13,7 @@ from typing import cast
 from ringfence.errors import RingfenceError
 from vmkernel.storage.chain import LINKS_MAX, file_id, parent_path
 from vmkernel.storage.errors import Unsupported
-from vmkernel.storage.formats import holds_vmdk, looks_like_vmdk
+from vmkernel.storage.formats import holds_vmdk, is_device, looks_like_vmdk
 from vmkernel.storage.place import P, Place
 from vmkernel.storage.vmdk.link import Link, open_link
 
@@ -43,7 +43,7 @@ def relatives(folder: Place) -> Iterator[Link]:
         if not looks_like_vmdk(path.name):
             continue
         with suppress(RingfenceError, OSError):
-            if not holds_vmdk(path):
+            if is_device(path) or not holds_vmdk(path):
                 continue
             link = open_link(path, lock=False)
             link.abandon()

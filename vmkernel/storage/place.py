@@ -105,6 +105,12 @@ class Elsewhere(Place, Protocol):
     def hold(self) -> Held:
         """Keep everybody else from writing this file, also when it is replaced. Raises Locked, naming the owner."""
 
+    def map_device(self, disk_id: bytes, size: int) -> None:
+        """A new file that stands for a LUN of so many bytes. Raises OSError."""
+
+    def mapped_lun(self) -> str | None:
+        """The LUN that this file stands for; None for another file. Raises OSError."""
+
     def holder_pid(self) -> int:
         """The process of this host that has the file locked for writing; 0 for nobody, or where it cannot be told."""
 

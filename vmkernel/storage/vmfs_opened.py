@@ -104,7 +104,6 @@ class Reading:
         if self.guard is not None:
             self.guard.close()
             self.guard = None
-            self.store.settle()  # a shared lock that is kept for a while cannot be taken for writing
 
     def about_to_write(self) -> None:
         raise AssertionError("a file that is open for reading is not written")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 from ringfence.errors import BadInput, HostRefused, RingfenceError
 from vmkernel.storage.block_file import BlockFile
 from vmkernel.storage.errors import MissingLink
+from vmkernel.storage.luns import lun_name
 from vmkernel.storage.vmfs3.descriptor import Descriptor
 from vmkernel.storage.vmfs3.errors import (
     AlreadyThere,
@@ -32,6 +34,7 @@ from vmkernel.storage.vmfs3.errors import (
     VolumeFull,
 )
 from vmkernel.storage.vmfs_file import VolumeFile
+from vmkernel.storage.vmfs_mapping import open_mapped
 from vmkernel.storage.vmfs_store import JOINT, ROOT, HeldFile, Store, store_of
 
 SECTOR_BYTES = 512
@@ -178,9 +181,11 @@ class VolumePlace:
             return self.store.volume.lookup(str(path.path), follow=False)
 
     def stat(self) -> Facts:
+        """A raw device mapping is a device: what its guest wrote into it is not taken for a descriptor."""
         fd = self.descriptor()
         dev, ino = self.store.identity(fd)
-        return Facts(dev, ino, fd.mode, fd.length, fd.num_blocks * fd.block_size // SECTOR_BYTES, fd.mtime)
+        mode = stat.S_IFBLK | stat.S_IMODE(fd.mode) if fd.is_rdm else fd.mode
+        return Facts(dev, ino, mode, fd.length, fd.num_blocks * fd.block_size // SECTOR_BYTES, fd.mtime)
 
     def exists(self) -> bool:
         try:
@@ -229,8 +234,10 @@ class VolumePlace:
             opened = store.open_to_write(path) if writable else store.open_to_read(path, shown, lock=lock)
         except (NoSuchFile, NotADirectory) as error:
             raise MissingLink(str(self), "image", "a file", "none of this name") from error
-        except (IsADirectory, NoContents, SystemFileRefused) as error:
+        except (IsADirectory, SystemFileRefused) as error:
             raise HostRefused(f"{self}: cannot open: expected a regular file") from error
+        except NoContents:
+            return open_mapped(self, writable=writable, lock=lock)
         except OSError as error:
             raise HostRefused(f"{self}: cannot open: {error.strerror}") from error
         return VolumeFile(opened, self, writable=writable)
@@ -249,6 +256,14 @@ class VolumePlace:
                 self.store.replace(str(self.resolve().path), data, FILE_MODE)
         except OSError as error:
             raise HostRefused(f"{self}: cannot write: {error.strerror}") from error
+
+    def map_device(self, disk_id: bytes, size: int) -> None:
+        with as_host(self):
+            self.store.to_write().create_rdm(self._own(), disk_id, size)
+
+    def mapped_lun(self) -> str | None:
+        fd = self.descriptor()
+        return lun_name(fd.disk_id) if fd.is_rdm else None
 
     def hold(self) -> HeldFile:
         try:

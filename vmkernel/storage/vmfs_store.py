@@ -49,6 +49,11 @@ class Store:
         return self._reader if self._writer is None else self._writer
 
     @property
+    def is_writer(self) -> bool:
+        """Is this process a host of the volume?"""
+        return self._writer is not None
+
+    @property
     def own(self) -> bytes:
         """This host's UUID, where it is one."""
         return NOBODY if self._writer is None else self._writer.session.host.uuid

@@ -14,7 +14,7 @@ from vmkernel.storage.create import Kind, create, create_child, create_redo
 from vmkernel.storage.errors import Locked, Unsupported
 from vmkernel.storage.family import children_of, tree
 from vmkernel.storage.inflate import inflate, write_zeros
-from vmkernel.storage.raw_device import create_mapping, mapping
+from vmkernel.storage.raw_device import Mapping, create_mapping, mapping
 from vmkernel.storage.renaming import delete_disk, rename_disk
 
 SIZE = MIB
@@ -99,7 +99,7 @@ def test_a_redo_log_of_esx_2_is_a_child(tmp_path: Path) -> None:
 def test_a_mapping_shows_its_device(tmp_path: Path, passthrough: bool) -> None:
     (tmp_path / "device").write_bytes(data(1, 64))
     create_mapping(tmp_path / "disk.vmdk", tmp_path / "device", passthrough=passthrough)
-    assert mapping(tmp_path / "disk.vmdk") == (passthrough, tmp_path / "device")
+    assert mapping(tmp_path / "disk.vmdk") == Mapping(passthrough, tmp_path / "device")
     with open_disk(tmp_path / "disk.vmdk", writable=True) as disk:
         assert get(disk, 0, 64) == data(1, 64)
         put(disk, 3, data(2, 1))

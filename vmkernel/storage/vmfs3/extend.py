@@ -1,8 +1,9 @@
 """A volume's label, and more devices for it.
 
-Adding a device: it is written completely, then the old head says that there is one more, which is one sector; then the
-volume is opened with it, and its new file blocks are added to .fbb.sf in one transaction. With several old devices
-their descriptors change one after the other: a power failure there leaves a volume that `vmfs repair` has to mend.
+Adding a device: it is written completely; then the descriptors of the old ones change, the head's last, which is one
+sector: with it the volume has the device. Until then it is the old one, and what the others say is taken back by the
+next that opens it to write (`take_back`). Then it is opened with the device, and its new file blocks are added to
+.fbb.sf in one transaction; where the host died before that, they are by the next that has it alone, to write.
 Source: vmfs-tools, libvmfs/vmfs_lvm.c, fsck; LVM headers of volumes that were extended.
 """
 
@@ -43,6 +44,8 @@ from vmkernel.storage.vmfs3.superblock import read_superblock
 from vmkernel.storage.vmfs3.volume_spec import LABEL_BYTES, SUPERBLOCK, SUPERBLOCK_AT, LockType
 
 if TYPE_CHECKING:
+    from vmkernel.storage.vmfs3.lun import Lun
+    from vmkernel.storage.vmfs3.lvm import LogicalVolume
     from vmkernel.storage.vmfs3.writable import WritableVolume
 
 
@@ -110,16 +113,28 @@ def write_devices(volume: WritableVolume, devices: Sequence[Device], placement: 
             device.file.write(0, [mbr(device)])
         device.file.sync()
     for lun in reversed(lv.luns):
-        descriptor = VOLUME_DESCRIPTOR.parse(lun.bytes_at(DESCRIPTORS_AT, SECTOR_BYTES))
-        descriptor.logical_size, descriptor.num_devices = total * PE_BYTES, count
-        descriptor.generation, descriptor.mod_time_us = total + count, now_us
-        lun.write(DESCRIPTORS_AT, [VOLUME_DESCRIPTOR.build(descriptor)])
-        lun.sync()
+        put_size(lun, total * PE_BYTES, count, total + count, now_us)
     lun = lv.luns[0]
     header = DEVICE_HEADER.parse(lun.bytes_at(HEADER_AT, SECTOR_BYTES))
     header.generation, header.mod_time_us = header.generation + 2 * len(devices), now_us
     lun.write(HEADER_AT, [DEVICE_HEADER.build(header)])
     lun.sync()
+
+
+def put_size(lun: Lun, size: int, count: int, generation: int, now_us: int) -> None:
+    """How large the volume is, and of how many devices, durably on one of them."""
+    descriptor = VOLUME_DESCRIPTOR.parse(lun.bytes_at(DESCRIPTORS_AT, SECTOR_BYTES))
+    descriptor.logical_size, descriptor.num_devices = size, count
+    descriptor.generation, descriptor.mod_time_us = generation, now_us
+    lun.write(DESCRIPTORS_AT, [VOLUME_DESCRIPTOR.build(descriptor)])
+    lun.sync()
+
+
+def take_back(lv: LogicalVolume) -> None:
+    """An extension that has not come to the head. The caller keeps the devices reserved, and has read them since."""
+    head = lv.devices[0].descriptor
+    for device in lv.ahead:
+        put_size(device.lun, head.logical_size, head.num_devices, head.generation, head.mod_time_us)
 
 
 # file blocks
@@ -133,10 +148,18 @@ def grow_file_blocks(volume: WritableVolume) -> None:
         volume.settle()
 
 
+def lacks_file_blocks(volume: WritableVolume) -> bool:
+    """Did an extension end before .fbb.sf had the blocks of a whole extent? Volumes end within one."""
+    missing = fbb_geometry(volume.lv.size, volume.block_size).total - volume.fbb.total
+    return missing >= PE_BYTES // volume.block_size
+
+
 def _grow(volume: WritableVolume, operation: Operation, new: ResourceGeometry) -> None:
     old, size = volume.fbb, volume.block_size
     record = operation.descriptor(SystemFile.FBB)
     have, need = record.num_blocks, -(-new.length // size)
+    if record.length != old.descriptor.length:
+        return  # another host has done it since this one looked
     if need > ADDRESSES:
         raise VolumeFull(volume.name, "blocks of .fbb.sf", ADDRESSES)
     for index in range(have, need):

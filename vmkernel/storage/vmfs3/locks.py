@@ -169,6 +169,12 @@ class Locks:
             at: since for at, since in self.gave_way.items() if now - since < GIVE_WAY_US
         }  # fmt: skip
 
+    def give_back_unchanged(self, position: int) -> None:
+        """One under which nothing was changed: nothing has to be durable first. Raises HeartbeatLost, Locked."""
+        with self.heartbeat.fenced():
+            self._free(self.held[position], self.clock.now_us())
+        del self.held[position]
+
     def _free(self, held: Held, now_us: int) -> None:
         record = held.record
         if held.mode in SHARED:

@@ -28,6 +28,7 @@ from vmkernel.storage.vmfs3.errors import NotVmfs
 
 RESERVE_TRIES_S = 10.0
 RESERVE_STEP_S = 0.005
+SIZE_MAX = 1 << 50  # a partition that is larger is none
 FLOCK = struct.Struct("hhqqi4x")  # struct flock of 64-bit hosts
 LVM_MAGIC, FS_MAGICS = (
     lvm_spec.MAGIC.to_bytes(4, "little"),
@@ -40,7 +41,8 @@ GPT_KIND = UUID(lvm_spec.PARTITION_GUID).bytes_le.hex()
 class Lun:
     """Byte offsets are relative to the partition, which begins at byte `base` of the file and has `size` bytes.
 
-    `is_bare`: it has no LVM, and is the logical volume itself.
+    `is_bare`: it has no LVM, and is the logical volume itself. An image that was cut short ends before `size`: who
+    reads what is not there gets a HostTrouble.
     """
 
     def __init__(self, file: BlockFile, base: int, size: int, *, is_bare: bool = False) -> None:
@@ -80,6 +82,11 @@ class Lun:
     def writable(self) -> bool:
         return self.file.writable
 
+    def claim(self, size: int) -> None:
+        """Its own header says that it is larger than the file, which no partition table has told."""
+        if not self.base:
+            self.size = max(self.size, size)
+
     def close(self) -> None:
         self.file.close()
 
@@ -106,6 +113,8 @@ class Lun:
         length = sum(map(len, views))
         if offset < 0 or offset + length > self.size:
             raise HostTrouble(self.path, self.base + offset, f"{length} bytes here reach past the end of the partition")
+        if self.base + offset + length > self.file.size and self.base + offset + length > self.file.refresh():
+            raise HostTrouble(self.path, self.base + offset, f"the image ends before, after {self.file.size} bytes")
 
     # SCSI RESERVE and RELEASE
 
@@ -141,13 +150,18 @@ class Lun:
 
 
 class Sectors:
-    """What a partition table's reader needs of a file."""
+    """What a partition table's reader needs of a file. Zeros follow its end: a partition may reach past it."""
+
+    size_bytes = SIZE_MAX
 
     def __init__(self, file: BlockFile) -> None:
-        self.file, self.size_bytes = file, file.size // SECTOR_BYTES * SECTOR_BYTES
+        self.file = file
 
     def read(self, offset: int, views: Sequence[memoryview]) -> None:
-        self.file.read(offset, views)
+        done = 0
+        for view in views:
+            view[:] = self.file.some_at(offset + done, len(view)).ljust(len(view), b"\0")
+            done += len(view)
 
 
 def find(file: BlockFile) -> Lun:

@@ -26,9 +26,8 @@ from vmkernel.storage.vmfs3.lun import Lun
 
 HEADER_OFFSETS, DESCRIPTOR_OFFSETS = offsets(spec.DEVICE_HEADER), offsets(spec.VOLUME_DESCRIPTOR)
 ENTRY_OFFSETS = offsets(spec.PE_ENTRY)
-SHARED = (
-    "lvm_uuid", "snap_id", "name", "logical_size", "generation", "num_devices", "volume_id",
-)  # fmt: skip
+SHARED = ("lvm_uuid", "snap_id", "name", "logical_size", "generation", "num_devices", "volume_id")
+GROWN = ("logical_size", "generation", "num_devices")  # what an extension changes, on one device after the other
 
 
 class Device(NamedTuple):
@@ -69,6 +68,11 @@ class LogicalVolume:
         return cls([device.lun for device in devices], devices, starts, runs)
 
     @property
+    def ahead(self) -> list[Device]:
+        """Devices that know of an extension which ended before the head did: it has not taken place."""
+        return [device for device in self.devices[1:] if is_ahead(device, self.devices[0])]
+
+    @property
     def uuid(self) -> bytes | None:
         """None: there is no LVM."""
         return bytes(self.devices[0].descriptor.lvm_uuid) if self.devices else None
@@ -76,6 +80,20 @@ class LogicalVolume:
     @property
     def writable(self) -> bool:
         return all(lun.writable for lun in self.luns)
+
+    def judge_whole(self) -> None:
+        """Raises IncompleteVolume for an image that was cut short: it can be read, and is not written."""
+        for lun, missing in self.missing():
+            size = lun.file.size
+            found = f"{size} bytes: it was cut short, and can only be read"
+            raise IncompleteVolume(str(lun), "size", f"{size + missing} bytes, to be written", found)
+
+    def missing(self) -> Iterator[tuple[Lun, int]]:
+        """Images that were cut short, and how many bytes each lacks up to the end of its last extent."""
+        for lun in self.luns:
+            end = lun.base + max(run.offset + run.length for run in self._runs if run.lun is lun)
+            if end > lun.file.size:
+                yield lun, end - lun.file.size
 
     def close(self) -> None:
         for lun in self.luns:
@@ -142,6 +160,8 @@ def read_device(lun: Lun) -> Device:
     if lun.size < spec.DATA_AT:
         raise corrupt(lun, 0, "size", f"{spec.DATA_AT} bytes or more", str(lun.size))
     header = spec.DEVICE_HEADER.parse(lun.bytes_at(spec.HEADER_AT, spec.DEVICE_HEADER.sizeof()))
+    if header.magic == spec.MAGIC and header.total_bytes <= spec.DATA_AT + (header.num_pes + 1) * spec.PE_BYTES:
+        lun.claim(header.total_bytes)
     if header.major >= spec.MAJOR_LVM6:
         raise Unsupported(str(lun), "version of LVM", "3 to 5", f"{header.major}, which holds VMFS-6")
     if header.num_volumes != 1:
@@ -199,6 +219,8 @@ def judge_set(devices: Sequence[Device]) -> None:
     wanted = head.descriptor.num_devices
     for device in devices[1:]:
         for name in SHARED:
+            if name in GROWN and is_ahead(device, head):
+                continue
             ours, its = getattr(head.descriptor, name), getattr(device.descriptor, name)
             if ours != its:
                 raise IncompleteVolume(
@@ -218,6 +240,11 @@ def judge_set(devices: Sequence[Device]) -> None:
         extents += device.descriptor.num_pes
         if last != extents - 1:
             raise corrupt(device.lun, at + DESCRIPTOR_OFFSETS["last_pe"], "last extent", str(extents - 1), str(last))
+
+
+def is_ahead(device: Device, head: Device) -> bool:
+    """The head is changed last: what it says holds, and a device that says more by each of these says it too soon."""
+    return all(getattr(device.descriptor, name) > getattr(head.descriptor, name) for name in GROWN)
 
 
 def shown(value: Any) -> str:

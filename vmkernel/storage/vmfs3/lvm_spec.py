@@ -58,6 +58,7 @@ class DiskIdType(IntEnum):
     SCSI = 1  # `id` is a serial number followed by the first 6 bytes of the model
 
 
+DISK_ID_TEXT_BYTES = 44
 DISK_ID = Struct(
     "type" / Int8ul,
     "id_length" / Int8ul,
@@ -67,7 +68,7 @@ DISK_ID = Struct(
     "vendor" / Bytes(8),
     "model" / Bytes(16),
     "revision" / Bytes(4),
-    "id" / Bytes(44),
+    "id" / Bytes(DISK_ID_TEXT_BYTES),
 )
 assert DISK_ID.sizeof() == 78
 

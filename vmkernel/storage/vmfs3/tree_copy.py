@@ -2,9 +2,10 @@
 
     source (a Node)  ->  copy_tree  ->  target (a Folder)
 
-Holes of the source are holes of the copy. Modes and modification times are kept, owners are not. Nothing that is there
-already is written over, unless that is asked for, and then only a file by a file. Symbolic links are copied, never
-followed. With `going_on`, what cannot be copied is reported and passed over.
+Holes of the source are holes of the copy, and so are zeros that are found while it is copied (see Sparse). Modes and
+modification times are kept, owners are not. Nothing that is there already is written over, unless that is asked for,
+and then only a file by a file. Symbolic links are copied, never followed. What cannot be read ends the copying, or is
+reported: with `passing_over` such a file is left out, with `going_on` it has zeros there.
 Not modelled: hard links, which VMFS-3 does not have; access times.
 """
 
@@ -15,6 +16,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
+
+import numpy as np
 
 from ringfence.errors import BadInput, MediaError, RingfenceError
 from vmkernel.storage.errors import OutOfSpace
@@ -32,6 +35,14 @@ class Kind(StrEnum):
     FOLDER = "folder"
     LINK = "symbolic link"
     OTHER = "other"  # a raw device mapping, a socket, a device: there is nothing to copy
+
+
+class Sparse(StrEnum):
+    """Which zeros take up no space in a copy."""
+
+    AUTO = "auto"  # holes of the source; in a volume also whole blocks of zeros
+    ALWAYS = "always"  # both, wherever the copy is
+    NEVER = "never"
 
 
 class Content(Protocol):
@@ -67,7 +78,10 @@ class Node(Protocol):
 
 
 class Output(Protocol):
-    """A new file that is open for writing."""
+    """A new file that is open for writing, of blocks of `grain` bytes. `seeks_zeros`: zeros are left out unasked."""
+
+    grain: int
+    seeks_zeros: bool
 
     def write(self, offset: int, view: memoryview) -> None: ...
 
@@ -94,13 +108,14 @@ class IsAFolder(BadInput):
 
 @dataclass(slots=True)
 class Report:
-    """What was copied, and what could not be."""
+    """What was copied, what has nothing to copy or has zeros instead, and what could not be read."""
 
     files: int = 0
     folders: int = 0
     links: int = 0
     data_bytes: int = 0
     skipped: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -109,6 +124,8 @@ class TreeCopy:
 
     replace: bool = False
     going_on: bool = False
+    passing_over: bool = False
+    sparse: Sparse = Sparse.AUTO
     progress: Progress | None = None
     whole_bytes: int = 0
     report: Report = field(default_factory=Report)
@@ -169,7 +186,9 @@ class TreeCopy:
         return None
 
     def _move(self, content: Content, output: Output) -> None:
-        for start, length in content.segments():
+        seeks = self.sparse is Sparse.ALWAYS or (self.sparse is Sparse.AUTO and output.seeks_zeros)
+        whole = [(0, content.size)] if content.size else []
+        for start, length in whole if self.sparse is Sparse.NEVER else content.segments():
             for offset in range(start, start + length, CHUNK_BYTES):
                 view = self._buffer[: min(CHUNK_BYTES, start + length - offset)]
                 try:
@@ -179,10 +198,28 @@ class TreeCopy:
                         raise
                     self.report.skipped.append(f"bytes {offset} to {offset + len(view)} read as zeros: {error}")
                     continue
-                output.write(offset, view)
+                if seeks:
+                    write_filled(output, offset, view)
+                else:
+                    output.write(offset, view)
                 self.report.data_bytes += len(view)
                 if self.progress is not None:
                     self.progress(self.report.data_bytes, max(self.whole_bytes, self.report.data_bytes))
+
+
+def write_filled(output: Output, offset: int, view: memoryview) -> None:
+    """Without the blocks that are zeros; those between are written together."""
+    begun, at = -1, 0
+    while at < len(view):
+        step = min(output.grain - (offset + at) % output.grain, len(view) - at)
+        if np.frombuffer(view[at : at + step], np.uint8).any():
+            begun = at if begun < 0 else begun
+        elif begun >= 0:
+            output.write(offset + begun, view[begun:at])
+            begun = -1
+        at += step
+    if begun >= 0:
+        output.write(offset + begun, view[begun:])
 
 
 class Excuse:
@@ -196,10 +233,15 @@ class Excuse:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         copy = self._copy
-        if copy.going_on and copy.has_begun and isinstance(error, RingfenceError) and not isinstance(error, OutOfSpace):
+        if not copy.has_begun or not isinstance(error, RingfenceError) or isinstance(error, OutOfSpace):
+            return False
+        if copy.going_on:
             copy.report.skipped.append(f"{self._node}: {error}")
-            return True
-        return False
+        elif copy.passing_over and isinstance(error, BadInput | MediaError):
+            copy.report.unread.append(f"{self._node}: {error}")
+        else:
+            return False
+        return True
 
 
 def measure(node: Node) -> int:

@@ -31,6 +31,7 @@ from vmkernel.storage.vmfs3.writing import FileWriter
 MODE_BITS = 0o7777
 SAFE_BITS = 0o1777  # set-user-id and set-group-id are not brought to the host
 NANOSECONDS = 10**9
+HOST_GRAIN = 1 << 16
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -123,6 +124,8 @@ class HostNode:
 
 class HostOutput:
     """A new file of the host."""
+
+    grain, seeks_zeros = HOST_GRAIN, False
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path, self.fd = path, fd
@@ -264,8 +267,10 @@ def is_system(fd: Descriptor) -> bool:
 class VolumeOutput:
     """A new file of a volume."""
 
-    def __init__(self, writer: FileWriter) -> None:
-        self._writer = writer
+    seeks_zeros = True
+
+    def __init__(self, writer: FileWriter, grain: int) -> None:
+        self._writer, self.grain = writer, grain
 
     def write(self, offset: int, view: memoryview) -> None:
         self._writer.write(offset, [view])
@@ -303,7 +308,7 @@ class VolumeFolder:
         try:
             writer = self.volume.open_for_write(made)
             try:
-                yield VolumeOutput(writer)
+                yield VolumeOutput(writer, self.volume.block_size)
             finally:
                 writer.close()
             self.volume.set_times(made, mtime=node.mtime_s)

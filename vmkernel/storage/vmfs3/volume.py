@@ -74,6 +74,8 @@ class Volume:
             for path in paths:
                 luns.append(Lun.open(Path(path), writable=writable))
             volume = cls(LogicalVolume.open(luns))
+            if writable:
+                volume.lv.judge_whole()
             if writable and volume.version != 3:
                 raise Unsupported(volume.name, "writing", "a VMFS-3 volume", "VMFS-5, which is only read")
             return volume

@@ -12,12 +12,19 @@ from contextlib import suppress
 from pathlib import Path
 
 from ringfence.errors import RingfenceError
-from vmkernel.storage.errors import Unsupported
+from vmkernel.storage.errors import Locked, Unsupported
 from vmkernel.storage.vmfs3.clock import Clock
 from vmkernel.storage.vmfs3.descriptor import Descriptor
 from vmkernel.storage.vmfs3.descriptor_spec import DIRECTORY_MODE, AddressType, FileType
-from vmkernel.storage.vmfs3.errors import IsADirectory, NoContents, PathError, SystemFileRefused
-from vmkernel.storage.vmfs3.extend import add_devices, grow_file_blocks, put_label
+from vmkernel.storage.vmfs3.errors import IsADirectory, NoContents, PathError, SystemFileRefused, VolumeFull
+from vmkernel.storage.vmfs3.extend import (
+    add_devices,
+    grow_file_blocks,
+    lacks_file_blocks,
+    put_label,
+    refuse_others,
+    take_back,
+)
 from vmkernel.storage.vmfs3.file_map import FileMap
 from vmkernel.storage.vmfs3.folders import Folders
 from vmkernel.storage.vmfs3.growing import Shape
@@ -33,7 +40,7 @@ from vmkernel.storage.vmfs3.reader import FileReader
 from vmkernel.storage.vmfs3.session import Session
 from vmkernel.storage.vmfs3.volume import Volume
 from vmkernel.storage.vmfs3.volume_spec import LockMode
-from vmkernel.storage.vmfs3.writing import FileWriter, close_descriptor, open_descriptor
+from vmkernel.storage.vmfs3.writing import FileWriter, HeldDescriptor, open_descriptor
 
 
 def open_for_writing(
@@ -49,6 +56,9 @@ def open_for_writing(
         if volume.version != 3:
             raise Unsupported(volume.name, "writing", "a VMFS-3 volume", f"VMFS-{volume.version}, which is only read")
         volume.begin(host or Host(), clock or Clock(), background=background)
+        if lacks_file_blocks(volume):
+            with suppress(Locked, VolumeFull):  # it is as good as it was
+                volume.finish_extension()
         return volume
     except BaseException:
         lv.close()
@@ -61,7 +71,14 @@ def logical_volume(paths: Sequence[Path]) -> LogicalVolume:
     try:
         for path in paths:
             luns.append(OverlaidLun.over(Lun.open(Path(path), writable=True)))
-        return LogicalVolume.open(luns)
+        lv = LogicalVolume.open(luns)
+        lv.judge_whole()
+        if lv.ahead:
+            with lv.reserve():  # whoever extends it at this moment comes to an end first
+                lv = LogicalVolume.open(luns)
+                take_back(lv)
+            lv = LogicalVolume.open(luns)
+        return lv
     except BaseException:
         for lun in luns:
             lun.close()
@@ -120,8 +137,9 @@ class WritableVolume(Volume):
             raise PathError(f"descriptor {fd.address:#x}", f"expected the lock read or none, found {lock}")
         what = f"descriptor {fd.address:#x}"
         self.session.operate(lambda operation: operation.share(fd.address, LockMode.READ_ONLY), what)
+        held = HeldDescriptor(self.session, fd.address)
         current = self.descriptor(fd.address)
-        return LockedReader(self.session, current, self.map(current))
+        return LockedReader(held, current, self.map(current))
 
     # files
 
@@ -189,6 +207,22 @@ class WritableVolume(Volume):
 
         return self.session.operate(change, path).load()
 
+    def hold(self, path: str, *, shared: bool) -> HeldDescriptor:
+        """A file's lock alone, for reading with others or for writing: of one whose contents are elsewhere.
+
+        Raises NoSuchFile, FileLocked.
+        """
+
+        def change(operation: Operation) -> int:
+            named = self.names.walk(path)
+            if shared:
+                operation.share(named.address, LockMode.READ_ONLY)
+            else:
+                open_descriptor(operation, named.address, named.generation, path)
+            return named.address
+
+        return HeldDescriptor(self.session, self.session.operate(change, path))
+
     def free_bytes(self) -> int:
         """Of file blocks."""
         return self.statistics()["file_block"][1] * self.block_size
@@ -229,6 +263,14 @@ class WritableVolume(Volume):
         self.close()
         self._begin_again(every)
 
+    def finish_extension(self) -> None:
+        """Of a host that died between its devices and their file blocks. Raises Locked where another has the volume."""
+        refuse_others(self)
+        known = [lun.path for lun in self.lv.luns]
+        grow_file_blocks(self)
+        self.close()
+        self._begin_again(known)
+
     def _begin_again(self, paths: Sequence[Path]) -> None:
         """On these devices, as the same host."""
         session = self.session
@@ -239,15 +281,11 @@ class WritableVolume(Volume):
 class LockedReader(FileReader):
     """A file that nobody writes while it is open."""
 
-    def __init__(self, session: Session, descriptor: Descriptor, mapped: FileMap) -> None:
+    def __init__(self, held: HeldDescriptor, descriptor: Descriptor, mapped: FileMap) -> None:
         super().__init__(descriptor, mapped)
-        self.session = session
-        self._closed = False
+        self._held = held
 
     def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            with suppress(PathError):
-                self.session.operate(lambda operation: close_descriptor(operation, self.descriptor.address))
+        self._held.close()
 
 

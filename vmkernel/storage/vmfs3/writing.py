@@ -9,12 +9,13 @@ A file that is opened for several writers (multi-writer mode) has all its blocks
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from vmkernel.storage.block_file import View, cut, fill_zeros
-from vmkernel.storage.errors import HostTrouble
+from vmkernel.storage.errors import HostTrouble, Locked
 from vmkernel.storage.vmfs3 import addresses
 from vmkernel.storage.vmfs3.block_words import Words, get_words
 from vmkernel.storage.vmfs3.descriptor import Descriptor
@@ -329,6 +330,7 @@ def open_descriptor(operation: Operation, address: int, generation: int, path: s
 
 
 def close_descriptor(operation: Operation, address: int) -> None:
+    """One open file less. With the last reader a shared lock is free at once, for who only looks cannot ask for it."""
     position = operation.descriptor_position(address)
     held = operation.locks.held.get(position)
     if held is None:
@@ -340,5 +342,22 @@ def close_descriptor(operation: Operation, address: int) -> None:
         held.users -= 1
         if held.lease is Lease.OPEN and not held.users:
             held.lease = Lease.TRANSACTION
+            if held.mode is LockMode.READ_ONLY:
+                with suppress(Locked):  # the device is reserved: it goes with those of the transaction
+                    operation.locks.give_back_unchanged(position)
 
     operation.on_finish.append(let_go)
+
+
+class HeldDescriptor:
+    """The lock of a file that is in use, until `close`; what is in the file is nobody's matter here."""
+
+    def __init__(self, session: Session, address: int) -> None:
+        self._session, self._address = session, address
+        self._closed = False
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            with suppress(PathError):
+                self._session.operate(lambda operation: close_descriptor(operation, self._address))

@@ -174,6 +174,33 @@ def test_shared_readers_are_named_in_the_lock(two: tuple[WritableVolume, Writabl
     other.close()
 
 
+def test_a_shared_lock_is_free_with_the_last_reader(
+    two: tuple[WritableVolume, WritableVolume, list[Path]],
+) -> None:  # fmt: skip
+    one, other, paths = two
+    put(one, "/f", b"shared")
+    one.settle()
+    readers = [volume.open_file(volume.lookup("/f"), lock="read") for volume in (one, one, other)]
+    put(one, "/g", b"what is not durable yet stays so")
+    waiting = dict(one.session.transactions.sectors)
+    assert waiting
+    readers[0].close()
+    assert lock_of(paths, "/f").num_holders == 2
+    readers[1].close()
+    assert lock_of(paths, "/f").num_holders == 1
+    readers[2].close()
+    assert lock_of(paths, "/f").lock_mode == LockMode.FREE
+    assert one.session.transactions.sectors == waiting
+    before = other.session.clock.now_us()
+    put(other, "/f", b"written at once")
+    assert other.session.clock.now_us() == before
+    other.settle()
+    with one.open_for_write("/f") as file:
+        assert file.bytes_at(0, 15) == b"written at once"
+    other.close()
+    one.close()
+
+
 def test_a_lock_that_names_no_slot_is_damage(tmp_path: Path) -> None:
     paths = make(tmp_path)
     with opened(paths) as volume:

@@ -172,8 +172,10 @@ def test_a_reservation_waits_for_the_other_host(image: Path) -> None:
     assert order == ["one", "other"]
 
 
-def test_a_device_too_small_for_an_extent_is_refused(tmp_path: Path) -> None:
+def test_a_device_too_small_for_its_last_extent_is_only_read(tmp_path: Path) -> None:
     path = Specimen(tmp_path, partitioned=False).finish()[0]
     os.truncate(path, DATA_AT + PE - 512)
-    with pytest.raises(RingfenceError, match="physical extents: expected 1 to 0 in"):
-        Volume.open([path])
+    with Volume.open([path]) as volume:
+        assert [missing for _, missing in volume.lv.missing()] == [512]
+    with pytest.raises(RingfenceError, match="it was cut short, and can only be read"):
+        Volume.open([path], writable=True)
