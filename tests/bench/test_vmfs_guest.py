@@ -31,7 +31,7 @@ def test_each_load_is_a_row_with_what_was_asked(tmp_path: Path, monkeypatch: pyt
     made = plan(DIRECT)
     monkeypatch.setattr(disk_guest, "make_disk", lambda folder: folder)
     monkeypatch.setattr(vmfs_guest, "make_homes", lambda folder, disk: dict.fromkeys(took, folder))
-    monkeypatch.setattr(vmfs_guest, "contenders", lambda plan, engine, homes: found)
+    monkeypatch.setattr(vmfs_guest, "contenders", lambda plan, engine, disk, homes: found)
     vmfs_guest.measure(made)
     assert [row.measure for row in made.rows] == [f"vmfs.guest.{load}" for load in disk_guest.LOADS]
     assert {(row.peer_name, row.ratio, row.must, row.aim) for row in made.rows} == {("directory", 1.5, 0.95, 1.0)}
