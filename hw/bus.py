@@ -89,6 +89,10 @@ class PortBus:
             for port in ports:
                 self._owner.setdefault(port, claim)
 
+    def answers(self, claim: Claim, ports: Iterable[int]) -> bool:
+        """Are all these ports this claim's?"""
+        return all(self._owner.get(port) is claim for port in ports)
+
     def claims(self) -> list[Claim]:
         """Every claim once, by lowest port."""
         found: dict[int, Claim] = {}

@@ -128,18 +128,25 @@ class PciPin:
         """The ISA IRQ that this pin's link is routed to, or NO_IRQ."""
         return self.links.irq_of(self.link)
 
+    def inputs(self) -> int:
+        """The interrupt inputs that this pin's link drives, as a mask; `PciLinks.rerouted` says when that changes."""
+        return self.links.inputs_of(self.link)
+
 
 class PciLinks:
     """The board's four interrupt links: each is asserted while any pin on it is.
 
     A pin's link is (slot + pin + rotation) mod 4 with INTA# as 0. Boards differ in `rotation`: on VMware's it is 1, on
-    the one that SeaBIOS has tables for -1. The interrupt router sets `changed` and `irq_of`.
+    the one that SeaBIOS has tables for -1. The interrupt router sets `changed`, `irq_of` and `inputs_of`, and calls all
+    of `rerouted` when a link leads elsewhere.
     """
 
     def __init__(self, rotation: int = 1) -> None:
         self.rotation = rotation
         self.changed: Callable[[int], None] = lambda link: None
         self.irq_of: Callable[[int], int] = lambda link: NO_IRQ
+        self.inputs_of: Callable[[int], int] = lambda link: 0
+        self.rerouted: list[Callable[[], None]] = []
         self._asserted = [0] * LINKS
         self._sources = 0
 

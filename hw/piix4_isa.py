@@ -40,7 +40,7 @@ class Piix4Isa(PciDevice):
         assert len(lines) >= INTERRUPT_INPUTS, f"{len(lines)} interrupt inputs: expected {INTERRUPT_INPUTS}"
         self.state, self.links, self.lines = state, links, lines
         self._driven: frozenset[int] = frozenset()
-        links.changed, links.irq_of = self.link_changed, self.irq_of
+        links.changed, links.irq_of, links.inputs_of = self.link_changed, self.irq_of, self.inputs_of
 
     def reset(self) -> None:
         self.reset_config()
@@ -51,6 +51,11 @@ class Piix4Isa(PciDevice):
         route = self.config[PIRQRC + link]
         irq = route & Pirqrc.IRQ
         return NO_IRQ if route & Pirqrc.DISABLED or irq not in ROUTABLE_IRQS else int(irq)
+
+    def inputs_of(self, link: int) -> int:
+        """All that a link drives, as a mask."""
+        irq = self.irq_of(link)
+        return 1 << FIRST_LINK_PIN + link | (0 if irq == NO_IRQ else 1 << irq)
 
     def route_changed(self) -> None:
         self.sync()
@@ -71,6 +76,8 @@ class Piix4Isa(PciDevice):
             self._drive_irq(irq)
         for link in range(LINKS):
             self.lines[FIRST_LINK_PIN + link].set_level(self.links.level(link))
+        for tell in self.links.rerouted:
+            tell()
 
     def _drive_irq(self, irq: int) -> None:
         links = self.links

@@ -13,6 +13,7 @@ from enum import IntEnum, IntFlag
 
 from vmm._core import ffi, lib
 from vmm.layout_spec import InterruptPage
+from vmm.layout_spec import NicFront as NicFrontState
 
 NEVER = 0xFFFFFFFF_FFFFFFFF
 LINES = 24  # 0..15 ISA IRQs, 16..23 I/O APIC pins of their own
@@ -85,6 +86,21 @@ class Line:
         self.interrupts.set_line(self.number, level)
 
 
+class NicFront:
+    """A PCnet's registers that the core answers. Whoever holds them may change all of `state`, and the core nothing."""
+
+    def __init__(self, interrupts: Interrupts, number: int) -> None:
+        self.interrupts, self.number = interrupts, number
+        self.state: NicFrontState = interrupts.state.nic[number]
+
+    def hold(self) -> None:
+        lib.nic_hold(self.interrupts.page, self.number)
+
+    def give(self) -> None:
+        """Let the core go on, and drive INTA# as `state` has it."""
+        self.interrupts.kicked(lib.nic_give(self.interrupts.page, self.number))
+
+
 class Interrupts:
     """Interrupt controllers, timers and the guest clock of one machine."""
 
@@ -93,7 +109,8 @@ class Interrupts:
         self.state, self._kick = state, kick
         self.page = ffi.from_buffer("struct interrupts *", state, require_writable=True)
 
-    def _kicked(self, mask: int) -> None:
+    def kicked(self, mask: int) -> None:
+        """The core named vCPUs that must look."""
         if mask:
             self._kick(mask)
 
@@ -120,11 +137,17 @@ class Interrupts:
 
     def set_line(self, number: int, level: bool) -> None:
         """Drive an input. IRQ 0, 2, 8 and 9 have sources in the core too: 2 has no other, the rest are ORed."""
-        self._kicked(lib.intr_set_line(self.page, number, int(level)))
+        self.kicked(lib.intr_set_line(self.page, number, int(level)))
+
+    def nic(self, number: int) -> NicFront:
+        """The front of a machine's PCnet, by its adapter's number."""
+        if not 0 <= number < lib.RF_NICS:
+            raise ValueError(f"network adapter {number}: expected 0 to {lib.RF_NICS - 1}")
+        return NicFront(self, number)
 
     def raise_nmi(self) -> None:
         """The chipset's NMI: LINT1 of every vCPU."""
-        self._kicked(lib.intr_raise_nmi(self.page))
+        self.kicked(lib.intr_raise_nmi(self.page))
 
     # ---- clock ----
 
@@ -160,26 +183,26 @@ class Interrupts:
         self, reg_a: int, reg_b: int, second_ns: int, alarm_ns: int = NEVER, alarm_period_ns: int = 0
     ) -> None:
         """Registers A and B, the guest time of the last full second, of the next alarm, and from it to the next."""
-        self._kicked(lib.rtc_program(self.page, reg_a, reg_b, second_ns, alarm_ns, alarm_period_ns))
+        self.kicked(lib.rtc_program(self.page, reg_a, reg_b, second_ns, alarm_ns, alarm_period_ns))
 
     def read_rtc_c(self) -> int:
         """Register C: IRQF, PF, AF, UF. Reading clears them and drops IRQ 8."""
         kick = ffi.new("uint32_t *")
         value = int(lib.rtc_read_c(self.page, kick))
-        self._kicked(kick[0])
+        self.kicked(kick[0])
         return value
 
     def set_pm_base(self, port: int) -> None:
         """Where the power-management block is decoded; 0: nowhere. PM1a_CNT and the rest of it stay with its device."""
-        self._kicked(lib.pm_set_base(self.page, port))
+        self.kicked(lib.pm_set_base(self.page, port))
 
     def pm_event(self, bits: Pm1) -> None:
         """Set PM1a status bits: a power button, a wake-up."""
-        self._kicked(lib.pm_event(self.page, int(bits)))
+        self.kicked(lib.pm_event(self.page, int(bits)))
 
     def set_sci_enable(self, on: bool) -> None:
         """PM1a_CNT.SCI_EN changed."""
-        self._kicked(lib.pm_set_sci_enable(self.page, int(on)))
+        self.kicked(lib.pm_set_sci_enable(self.page, int(on)))
 
     # ---- looking ----
 

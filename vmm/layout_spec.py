@@ -5,6 +5,7 @@ field is explained. tests/vmm/test_layout.py compares every offset and size with
 """
 
 from ctypes import LittleEndianStructure, c_int32, c_uint8, c_uint32, c_uint64, sizeof
+from enum import IntEnum
 
 # ---- core.h ----------------------------------------------------------------------------------------------------------
 
@@ -479,6 +480,38 @@ class GuestClock(LittleEndianStructure):
 assert sizeof(GuestClock) == 40
 
 
+class NicCause(IntEnum):
+    """enum nic_cause: of a PCnet's interrupt, beside CSR0. SYSTEM counts whatever IENA is."""
+
+    NONE = 0
+    PLAIN = 1
+    SYSTEM = 2
+
+
+class NicFront(LittleEndianStructure):
+    """struct nic_front."""
+
+    _fields_ = [
+        ("port", c_uint32),
+        ("width", c_uint32),
+        ("lines", c_uint32),
+        ("held", c_uint32),
+        ("rap", c_uint32),
+        ("csr0", c_uint32),
+        ("csr3", c_uint32),
+        ("others", c_uint32),
+        ("careful", c_uint32),
+        ("unsaid", c_uint32),
+        ("attended", c_uint32),
+        ("waits", c_uint32),
+        ("asserted", c_uint32),
+        ("reserved", c_uint32),
+    ]
+
+
+assert sizeof(NicFront) == 56
+
+
 class InterruptPage(LittleEndianStructure):
     """struct interrupts."""
 
@@ -502,11 +535,13 @@ class InterruptPage(LittleEndianStructure):
         ("port80", c_uint32),
         ("portED", c_uint32),
         ("owed_kicks", c_uint32),
-        ("reserved", c_uint32 * 7),
+        ("nic_lines", c_uint32),
+        ("reserved", c_uint32 * 6),
+        ("nic", NicFront * 5),
     ]
 
 
-assert sizeof(InterruptPage) == 1704
+assert sizeof(InterruptPage) == 1984
 
 
 STRUCTURES: dict[str, type[LittleEndianStructure]] = {
@@ -530,5 +565,6 @@ STRUCTURES: dict[str, type[LittleEndianStructure]] = {
     "struct rtc_timers": RtcTimers,
     "struct pm_timer": PmTimer,
     "struct guest_clock": GuestClock,
+    "struct nic_front": NicFront,
     "struct interrupts": InterruptPage,
 }

@@ -170,7 +170,7 @@ class Board:
             self.pci.attach(*slot, chip)
         self.devices += self.scsi.devices()
         self.network = NetworkAdapters(
-            self._section, self._buses, self.links, memory, attachments.nics, attachments.scsi, host
+            self._section, self._buses, self.links, memory, attachments.nics, attachments.scsi, host, interrupts.nic
         )
         for slot, nic in self.network.slots():
             self.pci.attach(*slot, nic)

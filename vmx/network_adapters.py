@@ -16,6 +16,7 @@ from typing import Any
 from hw.firmware.board import PciInterrupt
 from hw.net.vlance import Vlance, VlanceState
 from hw.net.vmxnet_pci import VmxnetPci, VmxnetPciState
+from hw.net.wiring import CoreFront
 from hw.pci import PciBuses, PciLinks
 from hw.wiring import Device, GuestMemory
 from ringfence.errors import HostRefused
@@ -59,8 +60,9 @@ class NetworkAdapters:
     def __init__(
         self, section: Section, buses: PciBuses, links: PciLinks, memory: GuestMemory,
         nics: Mapping[int, PluggedNic], scsi: Mapping[int, object], host: CableHost,
+        front: Callable[[int], CoreFront],
     ) -> None:  # fmt: skip
-        """Wire only. `scsi`: the machine's SCSI adapters by number."""
+        """Wire only. `scsi`: the machine's SCSI adapters by number; `front`: where the core answers, by adapter."""
         self._slots = nic_slots(nics, scsi)
         self.chips: dict[int, Adapter] = {}
         self.cables: dict[int, Cable] = {}
@@ -71,7 +73,7 @@ class NetworkAdapters:
             cable = Cable(host, nic.port, plugged=nic.connected)
             cable.look_soon = self._poller.hurry
             chip: Adapter = (
-                Vlance(state, buses, pin, memory, cable, nic.address, nic.rom)
+                Vlance(state, buses, pin, memory, cable, nic.address, nic.rom, front(number))
                 if nic.kind is NicKind.VLANCE
                 else VmxnetPci(state, buses, pin, memory, cable, nic.address)
             )

@@ -78,6 +78,7 @@ class Cable:
         """The machine runs. Idempotent."""
         if not self._started:
             self._started = True
+            self._adapter.set_waits(False)
             self._plug()
             self._adapter.port_ready()
 
@@ -128,6 +129,7 @@ class Cable:
             port.disconnect()
         self._on = self._blocked = False
         self._frames.clear()
+        self._say_whether_frames_wait()
 
     def _switch(self, on: bool) -> None:
         self._on = on and self._live is not None
@@ -144,6 +146,8 @@ class Cable:
     def ready(self) -> None:
         if self._frames:
             self._hand_over()
+        else:
+            self._say_whether_frames_wait()
 
     def set_filter(self, wanted: AddressFilter) -> None:
         self._wanted = wanted
@@ -155,6 +159,16 @@ class Cable:
         nic, frames = self._adapter, self._frames
         with self._lock:
             self._posted = self._blocked = False
+        self._offer_some(nic, frames)
+        self._say_whether_frames_wait()
+
+    def _say_whether_frames_wait(self) -> None:
+        """What comes after the queue was looked at says so itself."""
+        self._adapter.set_waits(False)
+        if self._frames:
+            self._adapter.set_waits(True)
+
+    def _offer_some(self, nic: Nic, frames: deque[bytes]) -> None:
         for _ in range(BURST):
             if not frames:
                 return
@@ -187,6 +201,7 @@ class Cable:
             self.dropped += 1
             return
         self._frames.append(frame)
+        self._adapter.set_waits(True)  # before it is asked whether the driver is at work: nic.c, write_rdp
         if waiting >= QUEUE_MAX or not (self._blocked or self._adapter.attended):
             self._post()
         elif not waiting:

@@ -26,12 +26,15 @@ from hw.net.pcnet_spec import (
     Style,
 )
 from hw.net.wiring import AddressFilter
+from vmm.layout_spec import NicCause
 
 LOW = 0xFFFF
 ERR, INTR, IENA, STOP = int(Csr0.ERR), int(Csr0.INTR), int(Csr0.IENA), int(Csr0.STOP)
 STATUS, TINT = int(Csr.STATUS), int(Csr0.TINT)
+FEATURES, EXTENDED, UINTCMD = int(Csr.FEATURES), int(Csr.EXTENDED), int(Csr4.UINTCMD)
 PROMPT = 16  # frames
 UINT, SPND, DLNKTST = int(Csr4.UINT), int(Csr5.SPND), int(Mode.DLNKTST)
+NONE, PLAIN, SYSTEM = int(NicCause.NONE), int(NicCause.PLAIN), int(NicCause.SYSTEM)
 CAUSES_5 = INTERRUPT_ENABLES_5 | SYSTEM_ENABLES_5
 LINK_LAMPS, FULL_DUPLEX_LAMP = int(Led.LNKSTE | Led.RXPOLE), int(Led.FDLSE)
 
@@ -156,18 +159,23 @@ class Registers:
     def interrupts(self) -> bool:
         """Is there a cause that is not masked? Then INTR is set, and INTA# asserted if IENA is."""
         csr = self.csr
-        four, five = int(csr[Csr.FEATURES]), int(csr[Csr.EXTENDED])
-        return bool(
-            csr[Csr.STATUS] & ~csr[Csr.INTERRUPT_MASK] & INTERRUPTS_0
-            or four >> 1 & ~four & INTERRUPT_MASKS_4
-            or four & UINT
-            or five >> 1 & five & CAUSES_5
-        )
+        return bool(csr[Csr.STATUS] & ~csr[Csr.INTERRUPT_MASK] & INTERRUPTS_0) or bool(self.other_causes())
+
+    def other_causes(self) -> int:
+        """Those in CSR4 and CSR5 that are not masked: a NicCause."""
+        four, five = int(self.csr[FEATURES]), int(self.csr[EXTENDED])
+        enabled = five >> 1 & five & CAUSES_5
+        if enabled & SYSTEM_ENABLES_5:
+            return SYSTEM
+        return PLAIN if four >> 1 & ~four & INTERRUPT_MASKS_4 or four & UINT or enabled else NONE
+
+    def user_interrupt_waits(self) -> bool:
+        """UINTCMD was written while IENA was clear."""
+        return bool(self.csr[FEATURES] & UINTCMD)
 
     def asserted(self) -> bool:
         """INTA#: a system error or a wake-up asserts it whatever IENA is."""
-        five = int(self.csr[Csr.EXTENDED])
-        if five >> 1 & five & SYSTEM_ENABLES_5:
+        if self.other_causes() == SYSTEM:
             return True
         return bool(self.csr[Csr.STATUS] & IENA) and self.interrupts()
 

@@ -14,12 +14,14 @@ from __future__ import annotations
 from ctypes import LittleEndianStructure, c_uint8, sizeof
 from typing import Any
 
+from hw.bus import Claim
 from hw.net.pcnet import Pcnet
+from hw.net.pcnet_front import ANSWERED, Front, inside
 from hw.net.pcnet_registers import PcnetState
-from hw.net.pcnet_spec import APROM_BYTES, MASTER_ABORT, WINDOW_BYTES, bars, config_bank
+from hw.net.pcnet_spec import APROM_BYTES, IO_BAR, MASTER_ABORT, WINDOW_BYTES, bars, config_bank
 from hw.net.vmxnet import Vmxnet, VmxnetState
 from hw.net.vmxnet_spec import IS_LANCE, IS_VMXNET, MORPH_PORT, MORPHED_OFFSET, REGISTERS_BYTES
-from hw.net.wiring import Frame, Port
+from hw.net.wiring import CoreFront, Frame, Port
 from hw.pci import PciBuses, PciDevice, PciPin
 from hw.wiring import GuestMemory
 from ringfence.pci_header import CONFIG_BYTES, ROM_INDEX, Header
@@ -60,16 +62,22 @@ class Vlance(PciDevice):
 
     def __init__(
         self, state: VlanceState, buses: PciBuses, intx: PciPin, memory: GuestMemory, port: Port, address: bytes,
-        rom: bytes = b"",
+        rom: bytes = b"", core: CoreFront | None = None,
     ) -> None:  # fmt: skip
-        """Wire only. `address` is the permanent station address; `rom` an expansion ROM for 1022:2000."""
+        """Wire only. `address` is the permanent station address; `rom` an expansion ROM for 1022:2000.
+
+        With a `core` that answers some accesses, each of those that come here does so under the machine's lock.
+        """
         self.CONFIG, self.BARS = config_bank(len(rom)), bars(len(rom))
         super().__init__(state.config, buses, intx)
         self.state, self.line, self.port = state, intx, port
         self.pcnet = Pcnet(state.pcnet, self, memory, port, address)
         self.vmxnet = Vmxnet(state.vmxnet, self, memory, port, address)
+        self.front = Front(self.pcnet.registers, core, self.interrupt_changed)
         self._rom = ExpansionRom(rom)
+        intx.links.rerouted.append(self._rerouted)
 
+    @inside
     def reset(self) -> None:
         """RESET#: a PCnet again. The cable stays plugged in, or not."""
         self.reset_config()
@@ -78,11 +86,16 @@ class Vlance(PciDevice):
         self.pcnet.reset()
         self.sync()
 
+    @inside
+    def config_write(self, offset: int, width: int, value: int) -> None:
+        super().config_write(offset, width, value)
+
     def bar_device(self, index: int) -> Any:
         return self._rom if index == ROM_INDEX else self
 
     # from the guest
 
+    @inside
     def port_read(self, offset: int, width: int) -> int:
         """An access that begins in one part does not reach into the next."""
         morphed = self.state.morphed
@@ -94,6 +107,7 @@ class Vlance(PciDevice):
             return self.vmxnet.read(offset - MORPHED_OFFSET, width)
         return ALL_ONES
 
+    @inside
     def port_write(self, offset: int, width: int, value: int) -> None:
         morphed = self.state.morphed
         if offset < WINDOW_BYTES:
@@ -124,24 +138,31 @@ class Vlance(PciDevice):
     def _current(self) -> Pcnet | Vmxnet:
         return self.vmxnet if self.state.morphed else self.pcnet
 
+    @inside
     def receive(self, frame: Frame) -> bool:
         return self._current.receive(frame)
 
+    @inside
     def offer(self, frame: Frame) -> bool:
         return self._current.offer(frame)
 
+    @inside
     def port_ready(self) -> None:
         self._current.port_ready()
 
     @property
     def owes_word(self) -> bool:
         """Were frames sent of which the driver has yet to be told? `poll` does it."""
-        return bool(self.state.pcnet.unsaid)
+        return bool(self.front.unsaid)
 
     @property
     def attended(self) -> bool:
-        return self.vmxnet.asserted() if self.state.morphed else bool(self.state.pcnet.attended)
+        return self.vmxnet.asserted() if self.state.morphed else self.front.attended
 
+    def set_waits(self, waits: bool) -> None:
+        self.front.set_waits(waits)
+
+    @inside
     def set_link(self, up: bool) -> None:
         self.pcnet.set_link(up)
         self.vmxnet.set_link(up)
@@ -151,6 +172,7 @@ class Vlance(PciDevice):
         """Is `poll` to be called, every two milliseconds or so?"""
         return not self.state.morphed and self.pcnet.wants_poll
 
+    @inside
     def poll(self) -> None:
         """The PCnet's poll timer has run out."""
         if not self.state.morphed:
@@ -168,11 +190,31 @@ class Vlance(PciDevice):
             return
         if level := self.pcnet.registers.asserted():
             self.state.pcnet.attended = 1
-        self.line.set_level(level)
+        self.line.set_level(level and not self.front.is_on)  # there the core does
 
     def filter_changed(self) -> None:
         self.port.set_filter(self.vmxnet.filter() if self.state.morphed else self.pcnet.registers.filter())
 
+    def map_bars(self) -> None:
+        super().map_bars()
+        self._place_front()
+
+    def _place_front(self) -> None:
+        """Where a PCnet's registers are, if all of them are ours."""
+        base, claim = self._mapped.get(IO_BAR.index, (0, None))
+        ours = isinstance(claim, Claim) and self.buses.ports.answers(claim, (base + offset for offset in ANSWERED))
+        self.front.place(base if ours and not self.state.morphed else None, self.line.inputs())
+
+    def _rerouted(self) -> None:
+        """INTA# leads elsewhere. While state is loaded, what is to be is not known before `sync`."""
+        if self.front.is_settled:
+            self._replace_front()
+
+    @inside
+    def _replace_front(self) -> None:
+        self._place_front()
+
+    @inside
     def sync(self) -> None:
         """Drive every output from state."""
         self.map_bars()

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from vmm.layout_spec import NicFront
+
 Frame = Sequence[memoryview]
 
 
@@ -38,6 +40,19 @@ class Port(Protocol):
         """A level, not an edge: what a switch that learns from its ports has to know."""
 
 
+class CoreFront(Protocol):
+    """Where the core answers for a PCnet's registers, and drives INTA#. From `hold` to `give` it does neither."""
+
+    @property
+    def state(self) -> NicFront:
+        """The chip's to change while it is held."""
+
+    def hold(self) -> None: ...
+
+    def give(self) -> None:
+        """INTA# is driven anew."""
+
+
 class Nic(Protocol):
     """An adapter, from the cable's side."""
 
@@ -56,6 +71,9 @@ class Nic(Protocol):
 
         From any thread; no promise, for a driver may be at fault.
         """
+
+    def set_waits(self, waits: bool) -> None:
+        """A level: frames wait until the driver is done. Any thread."""
 
     def set_link(self, up: bool) -> None:
         """A level."""

@@ -22,8 +22,8 @@ def nic(number: int = 0, kind: NicKind = NicKind.VLANCE, *, connected: bool = Tr
     return NicSpec(generated_address(UUID, generated_offset(number)), kind, connected=connected)
 
 
-def config_of(nics: Mapping[int, NicSpec], vcpus: int = 1) -> MachineConfig:
-    return MachineConfig(memory_mib=16, vcpus=vcpus, engine="interp", uuid=UUID, serials=(None, None), nics=nics)
+def config_of(nics: Mapping[int, NicSpec], vcpus: int = 1, engine: str = "interp") -> MachineConfig:
+    return MachineConfig(memory_mib=16, vcpus=vcpus, engine=engine, uuid=UUID, serials=(None, None), nics=nics)
 
 
 class Lan:

@@ -41,7 +41,10 @@ class Nic:
         self.missed: list[bytes] = []
         self.link: list[bool] = []
         self.asked = 0
-        self.attended = False
+        self.attended = self.waits = False
+
+    def set_waits(self, waits: bool) -> None:
+        self.waits = waits
 
     def offer(self, frame: Sequence[memoryview]) -> bool:
         if not self.buffers:
@@ -252,6 +255,22 @@ def test_a_driver_at_work_is_not_disturbed_but_asks_itself(rig: Rig) -> None:
     assert not rig.host.posted and rig.nic.taken == [] and rig.cable.is_waiting and len(looks) == 1
     rig.cable.ready()
     assert rig.nic.taken == [frame(number) for number in range(3)]
+
+
+def test_the_adapter_knows_whether_frames_wait(rig: Rig) -> None:
+    rig.nic.attended = True
+    assert not rig.nic.waits
+    rig.port.deliver(frame(1))
+    assert rig.nic.waits and not rig.host.posted
+    rig.nic.buffers = 0
+    rig.cable.ready()
+    assert rig.nic.waits
+    rig.nic.buffers = 1
+    rig.cable.ready()
+    assert not rig.nic.waits and rig.nic.taken == [frame(1)]
+    rig.port.deliver(frame(2))
+    rig.cable.set_plugged(False)
+    assert not rig.nic.waits
 
 
 def test_a_driver_that_stays_away_is_told_when_the_queue_is_full(rig: Rig) -> None:

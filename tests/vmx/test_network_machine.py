@@ -52,8 +52,9 @@ def test_loopback_needs_no_cable() -> None:
         assert line.failures() == [] and line.said()[-1] == "DONE 8 passed, 0 failed"
 
 
-def test_a_suspended_machine_goes_on_with_its_frames(tmp_path: Path) -> None:
-    saved, config, lan = tmp_path / "machine.vmss", config_of({0: nic()}), Lan()
+@pytest.mark.parametrize("engine", ["interp", "direct"])
+def test_a_suspended_machine_goes_on_with_its_frames(engine: str, tmp_path: Path) -> None:
+    saved, config, lan = tmp_path / "machine.vmss", config_of({0: nic()}, engine=engine), Lan()
     failures: list[RingfenceError] = []
     with machine(config, lan) as (made, line):
         line.at(MIDST, lambda: suspend_soon(made, saved, failures.append))
@@ -69,7 +70,7 @@ def test_a_suspended_machine_goes_on_with_its_frames(tmp_path: Path) -> None:
         assert run(made).kind is StopKind.EXITED, "\n".join(line.said())
         said = (before + line.output).decode().splitlines()
     assert said[-1] == f"DONE {PASSED[NicKind.VLANCE]} passed, 0 failed"
-    with machine(config_of({0: nic(1)}), Lan()) as (made, _):
+    with machine(config_of({0: nic(1)}, engine=engine), Lan()) as (made, _):
         opened = open_saved(saved)
         try:
             with pytest.raises(RingfenceError):

@@ -125,15 +125,18 @@ uint32_t
 port_in(struct engine *e, uint32_t port, uint32_t size)
 {
 	const struct replay_entry *entry;
-	uint32_t value;
+	uint32_t value, kick = 0;
 
 	if (!intr_port_read(e->intr, e->v->vcpu_id, port, size, &value)) {
 		entry = replay_take(e, port, size, true, false);
-		if (!entry) {
+		if (entry) {
+			value = (uint32_t)entry->data[0];
+		} else if (nic_port_read(e->intr, e->v->vcpu_id, port, size, &value, &kick)) {
+			kick_vcpus(e, kick);
+		} else {
 			request(e, port, size, 1, false, 0);
 			leave(e, EXIT_IO);
 		}
-		value = (uint32_t)entry->data[0];
 	}
 	value &= (uint32_t)width_mask(size);
 	port_passed(e, port, size, value, false);
@@ -153,8 +156,11 @@ port_out(struct engine *e, uint32_t port, uint32_t size, uint32_t value)
 	if (intr_port_write(e->intr, e->v->vcpu_id, port, size, value, &kick)) {
 		kick_vcpus(e, kick);
 	} else if (!replay_take(e, port, size, true, true)) {
-		request(e, port, size, 1, true, value);
-		leave(e, EXIT_IO);
+		if (!nic_port_write(e->intr, e->v->vcpu_id, port, size, value, &kick)) {
+			request(e, port, size, 1, true, value);
+			leave(e, EXIT_IO);
+		}
+		kick_vcpus(e, kick);
 	}
 	port_passed(e, port, size, value, true);
 }

@@ -3,8 +3,8 @@
  *
  * struct interrupts is a section of the state file: all guest-visible state of the 8259 pair with
  * ELCR, the local APICs, the I/O APIC, the 8254 with port 61h, the counters behind the RTC's
- * interrupts, the ACPI PM timer with its event registers, ports 80h and EDh, and the clock that
- * drives them.  No pointers.  Like core.h: plain structs, enums and prototypes only.
+ * interrupts, the ACPI PM timer with its event registers, ports 80h and EDh, the busiest registers
+ * of the PCnets, and the clock that drives them.  No pointers.  Like core.h: plain structs, enums and prototypes only.
  *
  * Any process that maps the page may call any function here; `lock` orders them (intr.c).
  * Fields marked [output] follow from the others and are recomputed by every entry.
@@ -18,9 +18,10 @@
 #include <stdint.h>
 #endif
 
-#define RF_INTERRUPTS_VERSION 1
+#define RF_INTERRUPTS_VERSION 2
 #define RF_APICS 4
 #define RF_IOAPIC_PINS 24
+#define RF_NICS 5
 #define RF_PIT_HZ 1193182
 #define RF_PM_HZ 3579545
 #define RF_RTC_HZ 32768
@@ -157,6 +158,27 @@ struct guest_clock {
 	uint32_t remainder;	/* counted: thousandths of a ns not yet added */
 };
 
+/* Causes of a PCnet's interrupt that are not in CSR0; NIC_SYSTEM whatever IENA is. */
+enum nic_cause { NIC_NONE, NIC_PLAIN, NIC_SYSTEM };
+
+/* A PCnet's registers that its driver uses at each interrupt.  While `port` is set, here and not in the device. */
+struct nic_front {
+	uint32_t port;		/* I/O port of RDP; 0: no access is answered here */
+	uint32_t width;		/* 2 or 4 bytes: of an access, and from RDP to RAP */
+	uint32_t lines;		/* inputs that INTA# drives, as `lines` below */
+	uint32_t held;		/* the device works on them: it answers */
+	uint32_t rap;
+	uint32_t csr0;		/* without ERR and INTR */
+	uint32_t csr3;
+	uint32_t others;	/* enum nic_cause */
+	uint32_t careful;	/* writes of CSR0 do more than here is known of */
+	uint32_t unsaid;	/* so many frames were sent of which TINT does not tell yet */
+	uint32_t attended;	/* the driver has been interrupted and has not allowed it again */
+	uint32_t waits;		/* frames wait until it does.  Set by any thread, without the lock */
+	uint32_t asserted;	/* [output] INTA# */
+	uint32_t reserved;
+};
+
 struct interrupts {
 	uint32_t version;	/* RF_INTERRUPTS_VERSION */
 	uint32_t vcpus;
@@ -177,7 +199,9 @@ struct interrupts {
 	uint32_t port80;
 	uint32_t portED;
 	uint32_t owed_kicks;	/* vCPUs that gained an event when another one took its own: intr_owed() */
-	uint32_t reserved[7];
+	uint32_t nic_lines;	/* [output] inputs that PCnets assert */
+	uint32_t reserved[6];
+	struct nic_front nic[RF_NICS];
 };
 
 /* ---- the guest clock (clock.c) -------------------------------------------------- */
@@ -211,6 +235,9 @@ uint32_t intr_port_read(struct interrupts *i, uint32_t cpu, uint32_t port, uint3
 uint32_t intr_port_write(struct interrupts *i, uint32_t cpu, uint32_t port, uint32_t size, uint32_t value, uint32_t *kick);
 uint32_t intr_mmio_read(struct interrupts *i, uint32_t cpu, uint64_t apic_base_msr, uint64_t gpa, uint32_t size, uint32_t *value);
 uint32_t intr_mmio_write(struct interrupts *i, uint32_t cpu, uint64_t apic_base_msr, uint64_t gpa, uint32_t size, uint32_t value, uint32_t *kick);
+/* The same for those of a PCnet that need not leave the guest (nic.c). */
+uint32_t nic_port_read(struct interrupts *i, uint32_t cpu, uint32_t port, uint32_t size, uint32_t *value, uint32_t *kick);
+uint32_t nic_port_write(struct interrupts *i, uint32_t cpu, uint32_t port, uint32_t size, uint32_t value, uint32_t *kick);
 /* MSR 1Bh was written: the value, and 1 in bit 11 when the APIC is enabled.  Returns vCPUs to kick. */
 uint32_t intr_set_apic_base(struct interrupts *i, uint32_t cpu, uint64_t msr);
 
@@ -228,6 +255,9 @@ uint64_t intr_timers(struct interrupts *i, uint32_t cpu, uint64_t now, uint32_t 
 
 uint32_t intr_set_line(struct interrupts *i, uint32_t line, uint32_t level);	/* 0..15 ISA IRQ, 16..23 I/O APIC pin */
 uint32_t intr_raise_nmi(struct interrupts *i);			/* the chipset's NMI: LINT1 */
+/* A PCnet takes its registers, and gives them back: in between it may change all of its struct nic_front. */
+void nic_hold(struct interrupts *i, uint32_t number);
+uint32_t nic_give(struct interrupts *i, uint32_t number);
 /* RTC registers A, B; the guest time of its last full second; its next alarm and the distance to the one after. */
 uint32_t rtc_program(struct interrupts *i, uint32_t reg_a, uint32_t reg_b, uint64_t second_ns, uint64_t alarm_ns, uint64_t alarm_period_ns);
 uint32_t rtc_read_c(struct interrupts *i, uint32_t *kick);	/* register C: read clears, IRQ 8 drops */

@@ -97,7 +97,7 @@ intr_unlock(struct interrupts *i, uint32_t token)
 static uint32_t
 wire_level(const struct interrupts *i, uint32_t line)
 {
-	uint32_t level = i->lines >> line & 1;
+	uint32_t level = (i->lines | i->nic_lines) >> line & 1;
 
 	if (line == IRQ_PIT)
 		level |= i->pit.line != 0;

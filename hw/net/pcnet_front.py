@@ -1,0 +1,119 @@
+"""The PCnet's registers that its driver uses at each interrupt, where the core answers them: RAP, CSR0 and CSR3.
+
+An access that leaves the guest costs more than all that the chip does in it, and a driver makes a dozen at each
+interrupt which only ask, acknowledge, mask and unmask. While nobody works on the chip, the core has these registers
+(`NicFront`), answers for them in the ports, and drives INTA#. Whoever enters the chip holds them: they are in the
+chip's own state meanwhile, and every access comes to the chip. Off, where the ports are not all ours, or there is no
+core: then they are in the chip's state all the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+from hw.net.pcnet_registers import Registers
+from hw.net.pcnet_spec import APROM_BYTES, DWIO, WINDOW_BYTES, Bcr, Csr
+from hw.net.wiring import CoreFront
+
+ANSWERED = range(APROM_BYTES, WINDOW_BYTES)  # of the window: RDP and RAP are in them
+STATUS, INTERRUPT_MASK, BUS = int(Csr.STATUS), int(Csr.INTERRUPT_MASK), int(Bcr.BUS)
+
+
+class Front:
+    """`drive` sets the level of the chip's pin when it is not the core's to do."""
+
+    def __init__(self, registers: Registers, core: CoreFront | None, drive: Callable[[], None]) -> None:
+        """Wire only."""
+        self.registers, self.core, self.drive = registers, core, drive
+        self.port = self.inputs = 0
+        self._holders = 0
+
+    def place(self, base: int | None, inputs: int) -> None:
+        """Where the window of 32 bytes begins, None: nowhere; and what INTA# drives. It counts from `give` on."""
+        self.port, self.inputs = 0 if base is None else base + APROM_BYTES, inputs
+
+    @property
+    def is_on(self) -> bool:
+        """Are the registers the core's, when nobody holds them?"""
+        return self.core is not None and self.core.state.port != 0
+
+    @property
+    def is_settled(self) -> bool:
+        """Is the core where `place` wants it?"""
+        return self.core is not None and self.core.state.port == self.port
+
+    def hold(self) -> None:
+        """Enter the chip. Under the machine's lock; whoever is in it may enter again."""
+        self._holders += 1
+        if self._holders > 1 or (core := self.core) is None or not core.state.port:
+            return
+        core.hold()
+        there, state, csr = core.state, self.registers.state, self.registers.csr
+        state.rap, csr[STATUS], csr[INTERRUPT_MASK] = there.rap, there.csr0, there.csr3
+        state.attended, state.unsaid = there.attended, there.unsaid
+
+    def give(self) -> None:
+        """Leave the chip."""
+        self._holders -= 1
+        if self._holders or (core := self.core) is None:
+            return
+        there, registers = core.state, self.registers
+        state, csr = registers.state, registers.csr
+        if self.port:
+            was_on = there.port
+            there.rap, there.csr0, there.csr3 = state.rap, csr[STATUS], csr[INTERRUPT_MASK]
+            there.attended, there.unsaid = state.attended, state.unsaid
+            there.others, there.careful = registers.other_causes(), registers.user_interrupt_waits()
+            there.width, there.lines = 4 if registers.bcr[BUS] & DWIO else 2, self.inputs
+            there.port = self.port
+            core.give()
+            if not was_on:
+                self.drive()
+        elif there.port:
+            there.port = 0
+            self.drive()
+            core.give()
+
+    # any thread; a moment old
+
+    @property
+    def attended(self) -> bool:
+        return bool(self.core.state.attended if self.is_on and self.core else self.registers.state.attended)
+
+    @property
+    def unsaid(self) -> int:
+        return int(self.core.state.unsaid if self.is_on and self.core else self.registers.state.unsaid)
+
+    def set_waits(self, waits: bool) -> None:
+        """Frames wait until the driver lets them through."""
+        if self.core is not None:
+            self.core.state.waits = int(waits)
+
+
+class HasFront(Protocol):
+    """What `inside` decorates the methods of."""
+
+    @property
+    def front(self) -> Front: ...
+
+
+Self = TypeVar("Self", bound=HasFront)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def inside(method: Callable[Concatenate[Self, P], R]) -> Callable[Concatenate[Self, P], R]:
+    """A method that enters the chip."""
+
+    @wraps(method)
+    def entered(self: Self, /, *args: P.args, **named: P.kwargs) -> R:
+        front = self.front
+        front.hold()
+        try:
+            return method(self, *args, **named)
+        finally:
+            front.give()
+
+    return entered
