@@ -149,6 +149,21 @@ def test_a_batch_of_reads_finds_its_places_on_the_volume(volume: VolumePlace) ->
     assert out == b"".join(model[at : at + 4096] for at in offsets)
 
 
+def test_small_writes_over_what_is_there_go_to_the_volume_at_once(volume: VolumePlace) -> None:
+    """Not the first ones: where the file lies is looked up first."""
+    place = volume / "flat.vmdk"
+    create(place, Kind.EAGER_ZEROED_THICK, 4 * MIB)
+    content = data(7, 8)
+    with open_disk(place, writable=True) as disk:
+        for sector in range(0, 64, 8):
+            put(disk, sector, content)
+        assert disk.write_at_once(1024 * SECTOR, [memoryview(content)])
+        assert not disk.write_at_once(4 * MIB - SECTOR, [memoryview(content)])
+    with open_disk(place) as disk:
+        assert get(disk, 1024, 8) == get(disk, 56, 8) == content
+        assert get(disk, 1032, 8) == bytes(8 * SECTOR)
+
+
 def test_texts_that_name_the_volume_as_esx_does_are_understood(volume: VolumePlace) -> None:
     base, child = volume / "vm.vmdk", volume / "vm-000001.vmdk"
     model = written(base, Kind.THIN, SIZE)
