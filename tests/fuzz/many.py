@@ -8,16 +8,19 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import signal
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
+from types import FrameType
 
 BATCH = 2000
 MEMORY_BYTES = 1 << 30
@@ -29,6 +32,22 @@ def prepare() -> None:
     """A process that examines."""
     os.fsync = os.fdatasync = os.fstat  # type: ignore[assignment]
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+
+
+@contextmanager
+def bounded(seconds: int) -> Iterator[None]:
+    """What keeps the processor longer than this is stuck; a host that is busy with something else fails nothing."""
+
+    def late(number: int, frame: FrameType | None) -> None:
+        raise AssertionError(f"not done after {seconds} s of processor time")
+
+    before = signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def examined(seeds: range, examine: Examine) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from vmkernel.storage.errors import HostTrouble, Unsupported
-from vmkernel.storage.vmfs3 import descriptor_spec, lvm_spec, volume_spec
+from vmkernel.storage.vmfs3 import lvm_spec, volume_spec
 from vmkernel.storage.vmfs3.check_files import Files
 from vmkernel.storage.vmfs3.check_head import (
     check_heartbeats,
@@ -31,22 +31,14 @@ from vmkernel.storage.vmfs3.check_head import (
 from vmkernel.storage.vmfs3.check_locks import check_locks, of_clusters, of_files
 from vmkernel.storage.vmfs3.check_lvm import check_devices
 from vmkernel.storage.vmfs3.check_resources import Places, Table, Unreadable
+from vmkernel.storage.vmfs3.check_system import SystemFiles
 from vmkernel.storage.vmfs3.check_tree import Tree
-from vmkernel.storage.vmfs3.descriptor_spec import AddressType, SystemFile
 from vmkernel.storage.vmfs3.errors import CorruptVolume, IncompleteVolume
 from vmkernel.storage.vmfs3.finding import Fault, Finding, Findings
-from vmkernel.storage.vmfs3.geometry import fdc_base
 from vmkernel.storage.vmfs3.lun import Lun
 from vmkernel.storage.vmfs3.lvm import LogicalVolume
 from vmkernel.storage.vmfs3.overlay import OverlaidLun, lay_over
-from vmkernel.storage.vmfs3.resource_spec import CLUSTER_HEADER_BYTES, GROUP_OFFSET, HEADER
 from vmkernel.storage.vmfs3.volume_spec import LockType
-
-# Which descriptor each resource file has.
-SYSTEM_FILES = {
-    LockType.FILE_BLOCKS: SystemFile.FBB, LockType.FILE_DESCRIPTORS: SystemFile.FDC,
-    LockType.POINTER_BLOCKS: SystemFile.PBC, LockType.SUB_BLOCKS: SystemFile.SBC,
-}  # fmt: skip
 
 
 def check(paths: Sequence[Path]) -> list[Finding]:
@@ -145,10 +137,11 @@ class Check:
         slots = read_heartbeats(lv)
         journals = check_heartbeats(slots, blocks, self.findings)
         lay_over(lv, waiting_sectors(lv, slots, journals, block_size, self.findings))
-        self._load_tables(lv, superblock, blocks)
+        system = SystemFiles(lv, superblock, self.findings)
+        self.tables = system.tables()
         for table in self.tables.values():
             table.check_clusters(self.findings)
-        files = self.files = Files(self.tables, block_size, self.findings)
+        files = self.files = Files(self.tables, block_size, self.findings, system.known)
         tree = Tree(files)
         if not tree.walk():
             return
@@ -163,44 +156,6 @@ class Check:
             table.compare(files.used(kind, journals[journals >= 0]), self.findings, may_free=not files.is_opaque)
         for locks in [of_files(files), *map(of_clusters, self.tables.values())]:
             check_locks(locks, slots, self.findings)
-
-    def _load_tables(self, lv: LogicalVolume, superblock: Any, blocks: int) -> None:
-        """The four resource files, by their descriptors, which lie at a place that follows from the block size."""
-        block_size = superblock.block_size
-        base = fdc_base(block_size) * block_size
-        offset, per_group = superblock.fdc_group_offset, superblock.fdc_clusters_per_group
-        header = HEADER.parse(lv.bytes_at(base, HEADER.sizeof()))
-        if header.resource_size == descriptor_spec.FD_BYTES and header.group_offset == GROUP_OFFSET:
-            offset, per_group = header.group_offset, header.clusters_per_group  # the superblock only repeats them
-        first = base + offset + per_group * CLUSTER_HEADER_BYTES
-        for kind, address in SYSTEM_FILES.items():
-            number = address >> descriptor_spec.FD_RESOURCE_SHIFT
-            at = first + number * descriptor_spec.FD_BYTES
-            if at + descriptor_spec.FD_BYTES > lv.size:
-                self.findings.add(Fault.SUPERBLOCK, volume_spec.SUPERBLOCK_AT, "superblock", "place of .fdc.sf",
-                                  "within the volume", f"{first:#x}")  # fmt: skip
-                raise Unreadable("superblock")
-            fd = np.frombuffer(lv.bytes_at(at, descriptor_spec.FD_BYTES), descriptor_spec.DESCRIPTOR)[0]
-            self.tables[kind] = Table(lv, kind, self._system_blocks(fd, at, kind, blocks), block_size)
-        for kind, table in self.tables.items():
-            table.load(blocks if kind is LockType.FILE_BLOCKS else 0, self.findings)
-            if kind is LockType.FILE_DESCRIPTORS:
-                table.check_superblock(superblock, self.findings)
-
-    def _system_blocks(self, fd: Any, at: int, kind: LockType, blocks: int) -> Places:
-        """The file blocks of a resource file. Raises Unreadable."""
-        words = fd["contents"]
-        count = int(np.count_nonzero(words))
-        numbers = words[:count].astype(np.int64) >> descriptor_spec.BLOCK_SHIFT
-        good = (words[:count] & descriptor_spec.TYPE_MASK == AddressType.FILE_BLOCK) & (numbers < blocks)
-        if fd["zla"] != descriptor_spec.ZeroLevel.FILE_BLOCK or not count or not good.all():
-            name = descriptor_spec.SYSTEM_NAMES[SYSTEM_FILES[kind]]
-            self.findings.add(
-                Fault.RESOURCE_FILE, at, name, "blocks in its descriptor", "file blocks without a hole",
-                f"zla {fd['zla']}, {int(good.sum())} good of {count}",
-            )  # fmt: skip
-            raise Unreadable(name)
-        return numbers
 
     def _check_journals(self, files: Files, journals: Places) -> None:
         """A journal's block belongs to nobody else."""

@@ -7,6 +7,7 @@ Source: vmfs-tools, libvmfs/vmfs_inode.c, fsck/fsck.c.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 
 from vmkernel.storage.vmfs3 import addresses as addressing
 from vmkernel.storage.vmfs3 import descriptor_spec as spec
+from vmkernel.storage.vmfs3.check_kinds import right_levels
 from vmkernel.storage.vmfs3.check_resources import Places, Table
+from vmkernel.storage.vmfs3.check_system import Known
 from vmkernel.storage.vmfs3.descriptor_spec import AddressType, FileBlockFlag, FileType, ZeroLevel
 from vmkernel.storage.vmfs3.finding import Fault, Findings, Mend, Patch, Separate
 from vmkernel.storage.vmfs3.layout import fields
@@ -65,9 +68,14 @@ def joined(parts: list[Claims]) -> Claims:
 
 
 class Files:
-    """All descriptors of a volume. `names` has a path for a row once the tree was walked."""
+    """All descriptors of a volume. `names` has a path for a row once the tree was walked.
 
-    def __init__(self, tables: dict[LockType, Table], block_size: int, findings: Findings) -> None:
+    `known`: by their addresses, what is known better than descriptors say it.
+    """
+
+    def __init__(
+        self, tables: dict[LockType, Table], block_size: int, findings: Findings, known: Mapping[int, Known]
+    ) -> None:  # fmt: skip
         self.tables, self.block_size, self.findings = tables, block_size, findings
         self.fdc = tables[LockType.FILE_DESCRIPTORS]
         self.names: dict[int, str] = {}
@@ -94,6 +102,21 @@ class Files:
         self.generations = self.fds["generation"].astype(np.int64)
         self.allocated = self.fdc.used[self.numbers]
         self.live = self.allocated & (self.fds["nlink"] != 0)
+        for address, one_known in known.items():
+            if (row := self.row(address)) != NO_ROW:
+                self.fds["length"][row] = one_known.length
+                for index, word in one_known.words.items():
+                    self.fds["contents"][row, index] = word
+        for row, level in right_levels(self.fds, np.flatnonzero(self.live), block_size).items():
+            self.learn(row, "zla", level, f"{level}, by its addresses")
+
+    def learn(self, row: int, name: str, value: int, expected: str) -> None:
+        """What a field has to be, from what is known besides; from now on it is."""
+        found = int(self.fds[name][row])
+        self.find(Fault.DESCRIPTOR, row, name, expected, f"{found:#x}", "it is written", self.put(row, name, value))
+        self.fds[name][row] = value
+        if name == "type":
+            self.types[row] = value
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -255,7 +278,7 @@ class Files:
             found, at = addressing.describe(int(words[claim])), int(claims.at[claim])
             where = f"address of block {int(claims.index[claim])}"
             plan, patch = "it becomes a hole", Patch(at, bytes(spec.ADDRESS.itemsize))
-            if claims.rows[claim] < 0 or self.fds["type"][claims.rows[claim]] == FileType.SYSTEM:
+            if self._is_needed(int(claims.rows[claim]), int(claims.index[claim])):
                 plan = ""
             self.findings.add(
                 Fault.ADDRESS, at, self.title(int(claims.rows[claim])), where, f"a {table.word} below {table.total}",
@@ -270,13 +293,27 @@ class Files:
             )  # fmt: skip
         return claims.take(good)
 
+    def _is_needed(self, row: int, index: int) -> bool:
+        """Files of the system have no holes."""
+        fd = self.fds[row]
+        return fd["type"] == FileType.SYSTEM and index * self.block_size < fd["length"]
+
     def check_ends(self) -> None:
-        """No block lies behind a file's end."""
+        """No block lies behind a file's end. Where the count of blocks has them too, the end is what is wrong."""
+        counts = self._counts()
         for kind in (LockType.FILE_BLOCKS, LockType.SUB_BLOCKS):
             claims = self.claims[kind]
             size = self.block_size if kind is LockType.FILE_BLOCKS else SUB_BLOCK_BYTES
             blocks = -(-self.fds["length"].astype(np.int64) // size)
-            for claim in np.flatnonzero(claims.index >= np.maximum(blocks[claims.rows], 1)).tolist():
+            behind = np.flatnonzero(claims.index >= np.maximum(blocks[claims.rows], 1))
+            counted = self.fds["num_blocks"][claims.rows[behind]].astype(np.int64) == counts[claims.rows[behind]]
+            counted &= self.types[claims.rows[behind]] == FileType.REGULAR
+            for row in np.unique(claims.rows[behind[counted]]).tolist():
+                end = (int(claims.index[claims.rows == row].max()) + 1) * size
+                expected, found = f"{end}, up to the last of its {counts[row]} blocks", int(self.fds["length"][row])
+                plan = "it is written"
+                self.find(Fault.DESCRIPTOR, row, "length", expected, found, plan, self.put(row, "length", end))
+            for claim in behind[~counted].tolist():
                 row, word = int(claims.rows[claim]), addressing.describe(int(claims.words[claim]))
                 at = int(claims.at[claim])
                 self.findings.add(
@@ -284,12 +321,19 @@ class Files:
                     f"none behind the end at {int(self.fds['length'][row])}", word, "it is let go",
                     Patch(at, bytes(spec.ADDRESS.itemsize)),
                 )  # fmt: skip
+            stays = np.ones(len(claims), np.bool_)
+            stays[behind[~counted]] = False
+            self.claims[kind] = claims.take(stays)
+
+    def _counts(self) -> Places:
+        """How many blocks each has."""
+        blocks, sub_blocks = self.claims[LockType.FILE_BLOCKS], self.claims[LockType.SUB_BLOCKS]
+        return np.bincount(blocks.rows, minlength=len(self)) + np.bincount(sub_blocks.rows, minlength=len(self))
 
     def check_counts(self) -> None:
         """numBlocks and tbz of the live ones."""
         blocks = self.claims[LockType.FILE_BLOCKS]
-        counts = np.bincount(blocks.rows, minlength=len(self))
-        counts += np.bincount(self.claims[LockType.SUB_BLOCKS].rows, minlength=len(self))
+        counts = self._counts()
         tbz = np.bincount(blocks.rows[blocks.words & FileBlockFlag.TBZ != 0], minlength=len(self))
         known = self.live & np.isin(self.fds["type"], FILE_TYPES)
         for name, right in (("num_blocks", counts), ("tbz", tbz)):

@@ -8,13 +8,14 @@ Source: vmfs-tools, libvmfs/vmfs_bitmap.c, fsck/fsck.c.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from construct import Int32ul
 from numpy.typing import NDArray
 
 from vmkernel.storage.vmfs3 import resource_spec as spec
+from vmkernel.storage.vmfs3.check_geometry import Evidence
 from vmkernel.storage.vmfs3.descriptor_spec import FD_BYTES, POINTER_BLOCK_BYTES
 from vmkernel.storage.vmfs3.finding import Fault, Findings, Patch
 from vmkernel.storage.vmfs3.geometry import ResourceGeometry
@@ -39,10 +40,6 @@ WORDS = {
     LockType.FILE_BLOCKS: "file block", LockType.FILE_DESCRIPTORS: "FD", LockType.POINTER_BLOCKS: "pointer block",
     LockType.SUB_BLOCKS: "sub-block",
 }  # fmt: skip
-PER_CLUSTER_MAX = {
-    LockType.FILE_BLOCKS: 512, LockType.FILE_DESCRIPTORS: 512, LockType.POINTER_BLOCKS: 16, LockType.SUB_BLOCKS: 16,
-}  # fmt: skip
-CLUSTERS_PER_GROUP_MAX = 1 << 16
 STRETCHES_MAX = 200  # runs of wrong bits of one file that are told one by one
 
 
@@ -51,11 +48,12 @@ class Unreadable(Exception):
 
 
 class Table:
-    """A resource file. `blocks` are the numbers of the file blocks that it lies in; `lv` is read, never written."""
+    """A resource file. `blocks` are the numbers of the file blocks that it lies in, `length` is what its descriptor
+    says; `lv` is read, never written."""
 
-    def __init__(self, lv: LogicalVolume, kind: LockType, blocks: Places, block_size: int) -> None:
+    def __init__(self, lv: LogicalVolume, kind: LockType, blocks: Places, block_size: int, length: int) -> None:
         self.lv, self.kind, self.block_size = lv, kind, block_size
-        self.blocks = blocks
+        self.blocks, self.length = blocks, length
         self.name, self.word, self.size = NAMES[kind], WORDS[kind], SIZES[kind]
         self.header: Any = spec.HEADER.parse(self.read(0, spec.HEADER.sizeof()))
         self.geometry = ResourceGeometry(0, 0, 0)
@@ -113,6 +111,12 @@ class Table:
             return numbers * self.block_size
         return self.places(self.item_offsets(numbers))
 
+    def item_runs(self, number: int) -> list[tuple[int, int]]:
+        """Where a resource's bytes lie in the logical volume."""
+        if self.kind is LockType.FILE_BLOCKS:
+            return [(number * self.block_size, self.block_size)]
+        return self.runs(int(self.item_offsets(np.array([number]))[0]), self.size)
+
     def title(self, number: int) -> str:
         if self.kind is LockType.FILE_BLOCKS:
             return f"file block {number}"
@@ -120,23 +124,18 @@ class Table:
 
     def load(self, total: int, findings: Findings) -> None:
         """Header and cluster headers. `total`: of file blocks, 0 for other resources. Raises Unreadable."""
-        header = self.header
         self._limits(findings)
-        clusters = -(-header.total // header.resources_per_cluster)
-        self.geometry = ResourceGeometry(
-            header.resources_per_cluster, self.size, header.total, header.clusters_per_group
-        )
-        expected = total or header.total
-        if self.geometry.length > self.room:
-            right = total if total != header.total else 0
-            self._refuse(findings, "total", f"what {self.room} bytes hold", right or None)
-        self._header(findings, "group_size", self.geometry.group_size)
-        self._header(findings, "groups", self.geometry.groups)
-        self._header(findings, "total", expected)
-        if expected < header.total:
-            self.geometry = ResourceGeometry(header.resources_per_cluster, 0, expected, header.clusters_per_group)
-            clusters = self.geometry.clusters
-        numbers = np.arange(clusters, dtype=np.int64)
+        evidence = Evidence(self.header, self.kind, self.size, self.length, self.room, total, self.read, self.places)
+        geometry = evidence.geometry()
+        if geometry is None:
+            self._refuse(findings, "total", f"what {self.room} bytes hold", None)
+        self.geometry = geometry
+        for name, right in (
+            ("resources_per_cluster", geometry.per_cluster), ("clusters_per_group", geometry.per_group),
+            ("group_size", geometry.group_size), ("groups", geometry.groups), ("total", geometry.total),
+        ):  # fmt: skip
+            self._header(findings, name, right)
+        numbers = np.arange(geometry.clusters, dtype=np.int64)
         group, inside = numbers // self.geometry.per_group, numbers % self.geometry.per_group
         self.positions = self.places(
             spec.GROUP_OFFSET + group * self.geometry.group_size + inside * spec.CLUSTER_HEADER_BYTES
@@ -144,39 +143,18 @@ class Table:
         raw = b"".join(
             self.read(self.geometry.group_at(one), self.geometry.headers_bytes) for one in range(self.geometry.groups)
         )
-        self.clusters = np.frombuffer(raw, spec.CLUSTER)[:clusters]
+        self.clusters = np.frombuffer(raw, spec.CLUSTER)[: geometry.clusters]
         bits = np.unpackbits(self.clusters["bitmap"], axis=1, bitorder="little")
         self.used = bits[:, : self.per_cluster].reshape(-1)[: self.total] == 0
 
     def _limits(self, findings: Findings) -> None:
         """What cannot be, and leaves nothing to go by."""
-        header, most = self.header, PER_CLUSTER_MAX[self.kind]
-        if header.group_offset != spec.GROUP_OFFSET:
+        if self.header.group_offset != spec.GROUP_OFFSET:
             self._refuse(findings, "group_offset", spec.GROUP_OFFSET, spec.GROUP_OFFSET)
-        if header.resource_size != self.size:
+        if self.header.resource_size != self.size:
             self._refuse(findings, "resource_size", self.size, self.size)
-        if not 1 <= header.clusters_per_group <= CLUSTERS_PER_GROUP_MAX:
-            expected = f"1 to {CLUSTERS_PER_GROUP_MAX}"
-            self._refuse(findings, "clusters_per_group", expected, spec.CLUSTERS_PER_GROUP)
-        said = self._said_per_cluster(most)
-        if not 1 <= header.resources_per_cluster <= most:
-            self._refuse(findings, "resources_per_cluster", f"1 to {most}", said)
-        if said is not None and said != header.resources_per_cluster:
-            self._refuse(findings, "resources_per_cluster", f"{said}, as in the first clusters", said)
-        if not header.total:
-            self._refuse(findings, "total", "some", None)
 
-    def _said_per_cluster(self, most: int) -> int | None:
-        """What the first two clusters say, where there are two and they agree."""
-        raw = self.read(spec.GROUP_OFFSET, 2 * spec.CLUSTER_HEADER_BYTES)
-        first, second = np.frombuffer(raw, spec.CLUSTER)
-        told = int(first["total"])
-        good = 1 <= told <= most and (first["number"], second["number"]) == (0, 1)
-        good &= second["total"] == min(told, self.header.total - told)
-        types = (first["lock"]["type"], second["lock"]["type"])
-        return told if good and types == (self.kind, self.kind) else None
-
-    def _refuse(self, findings: Findings, name: str, expected: object, right: int | None) -> None:
+    def _refuse(self, findings: Findings, name: str, expected: object, right: int | None) -> NoReturn:
         """`right`: what it has to be. Raises Unreadable."""
         at = self.header_at + HEADER_OFFSETS[name]
         patches = [] if right is None else [Patch(at, Int32ul.build(right))]
@@ -195,7 +173,7 @@ class Table:
     def check_superblock(self, superblock: Any, findings: Findings) -> None:
         """The superblock repeats two numbers of .fdc.sf, which are what readers find the root directory by."""
         for name, right in (
-            ("fdc_group_offset", self.header.group_offset), ("fdc_clusters_per_group", self.header.clusters_per_group),
+            ("fdc_group_offset", spec.GROUP_OFFSET), ("fdc_clusters_per_group", self.geometry.per_group),
         ):  # fmt: skip
             if superblock[name] != right:
                 at = SUPERBLOCK_AT + SUPERBLOCK_OFFSETS[name]

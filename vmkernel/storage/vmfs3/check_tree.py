@@ -1,7 +1,9 @@
 """Walks all directories without refusing what is wrong, and says what is: entries, names, link counts, loops, orphans.
 
 First everything is read, then what each directory ought to hold is decided, then it is told; so every finding of a
-directory carries the same new contents. A file without a name gets one in the root, `lost-CLUSTER-RESOURCE`.
+directory carries the same new contents. A file without a name gets one in the root, `lost-CLUSTER-RESOURCE`. A
+directory whose first address is lost is known by the `.` that its contents begin with; one of which nothing is left is
+removed.
 Source: vmfs-tools, libvmfs/vmfs_dirent.c, fsck/fsck.c.
 """
 
@@ -15,17 +17,19 @@ from numpy.typing import NDArray
 
 from vmkernel.storage.vmfs3 import addresses as addressing
 from vmkernel.storage.vmfs3 import descriptor_spec as spec
-from vmkernel.storage.vmfs3.check_files import FIELDS, NO_ROW, Files
+from vmkernel.storage.vmfs3.check_files import FIELDS, FILE_TYPES, NO_ROW, Files
+from vmkernel.storage.vmfs3.check_resources import Table
 from vmkernel.storage.vmfs3.descriptor_spec import SYSTEM_NAMES, AddressType, FileType, SystemFile, ZeroLevel
 from vmkernel.storage.vmfs3.directory_spec import ENTRY, ENTRY_BYTES, NAME_MAX, PARENT, SELF
 from vmkernel.storage.vmfs3.finding import Fault, Patch
 from vmkernel.storage.vmfs3.layout import offsets
-from vmkernel.storage.vmfs3.volume_spec import SUB_BLOCK_BYTES, LockType
+from vmkernel.storage.vmfs3.volume_spec import LockType
 
 ENTRY_OFFSETS = offsets(ENTRY)
 SPECIAL = (SELF.encode(), PARENT.encode())
 SYSTEM_ROWS = frozenset(map(int, SYSTEM_NAMES))
 DIRECTORY = int(FileType.DIRECTORY)
+CONTENTS = {ZeroLevel.FILE_BLOCK: LockType.FILE_BLOCKS, ZeroLevel.SUB_BLOCK: LockType.SUB_BLOCKS}
 WHOLE = -1  # in the place of an entry's number: the directory's descriptor
 DIRECTORY_BYTES_MAX = 1 << 26  # more than all descriptors that a volume can have
 Run = tuple[int, int]
@@ -93,6 +97,8 @@ class Tree:
         self.references = np.zeros(len(files), np.int64)
         self.subdirectories = np.zeros(len(files), np.int64)
         self.orphans: list[int] = []
+        self.found: dict[int, tuple[int, int]] = {}  # by row: the first address of a directory, and what it has to be
+        self._beginnings: dict[LockType, dict[bytes, int]] = {}
 
     # reading
 
@@ -100,11 +106,12 @@ class Tree:
         """Read everything that has a name, then what has none. False: the root cannot be read."""
         files = self.files
         root = self.root
-        if root == NO_ROW or files.types[root] != DIRECTORY:
+        if root == NO_ROW:
             at = int(files.fdc.item_places(np.zeros(1, np.int64))[0])
-            found = "none" if root == NO_ROW else f"type {files.fds['type'][root]}"
-            files.findings.add(Fault.DIRECTORY, at, "FD <0,0>", "root directory", "a directory", found)
+            files.findings.add(Fault.DIRECTORY, at, "FD <0,0>", "root directory", "a directory", "none")
             return False
+        if files.types[root] != DIRECTORY:
+            files.learn(root, "type", DIRECTORY, f"{DIRECTORY}, as it is the root")
         files.live[root] = True
         self._descend(root, root, "/")
         for row in self._nameless():
@@ -120,6 +127,9 @@ class Tree:
         files = self.files
         left = np.flatnonzero(files.live & (self.references == 0)).tolist()
         left = [row for row in left if row not in self.directories]
+        empty = [row for row in left if files.types[row] == DIRECTORY and not self._read(row)[0]]
+        files.live[empty] = False
+        left = [row for row in left if row not in empty]
         named = {row: self._named(row) for row in left if files.types[row] == DIRECTORY}
         inside = {row for rows in named.values() for row in rows}
         reached: set[int] = set()
@@ -165,24 +175,11 @@ class Tree:
 
     def _read(self, row: int) -> tuple[list[Run], NDArray[Any]]:
         """The place of a directory's contents, all that are allocated, and the entries within its length."""
-        fd = self.files.fds[row]
-        words = fd["contents"]
-        runs: list[Run] = []
-        if fd["zla"] == ZeroLevel.FILE_BLOCK:
-            size, total = self.files.block_size, self.files.tables[LockType.FILE_BLOCKS].total
-            for word in words.tolist():
-                number = word >> spec.BLOCK_SHIFT
-                if word & spec.TYPE_MASK != AddressType.FILE_BLOCK or number >= total:
-                    break
-                runs.append((number * size, size))
-        elif fd["zla"] == ZeroLevel.SUB_BLOCK:
-            table = self.files.tables[LockType.SUB_BLOCKS]
-            for word in words.tolist():
-                cluster, resource = addressing.place(word)
-                number = cluster * table.per_cluster + resource
-                if word & spec.TYPE_MASK != AddressType.SUB_BLOCK or number >= table.total:
-                    break
-                runs += table.runs(int(table.item_offsets(np.array([number]))[0]), SUB_BLOCK_BYTES)
+        fd, runs = self.files.fds[row], self._runs(row)
+        if not self._is_own(row, runs) and (word := self._lost_contents(row)):
+            self.found.setdefault(row, (int(fd["contents"][0]), word))
+            fd["contents"][0] = word
+            runs = self._runs(row)
         room = sum(length for _, length in runs)
         length = min(int(fd["length"]), room, DIRECTORY_BYTES_MAX) // ENTRY_BYTES * ENTRY_BYTES
         data, left = [], length
@@ -190,6 +187,56 @@ class Tree:
             data.append(self.files.fdc.lv.bytes_at(start, min(step, left)))
             left -= len(data[-1])
         return runs, np.frombuffer(b"".join(data), ENTRY)
+
+    def _runs(self, row: int) -> list[Run]:
+        fd = self.files.fds[row]
+        runs: list[Run] = []
+        if fd["zla"] not in CONTENTS:
+            return runs
+        table = self.files.tables[CONTENTS[fd["zla"]]]
+        for word in fd["contents"].tolist():
+            number = self._number(table, word)
+            if number is None:
+                break
+            runs += table.item_runs(number)
+        return runs
+
+    @staticmethod
+    def _number(table: Table, word: int) -> int | None:
+        """Of a file block or a sub-block; None where the word names none of the table's."""
+        if table.kind is LockType.FILE_BLOCKS:
+            kind, number = AddressType.FILE_BLOCK, word >> spec.BLOCK_SHIFT
+        else:
+            cluster, resource = addressing.place(word)
+            kind, number = AddressType.SUB_BLOCK, cluster * table.per_cluster + resource
+        return number if word & spec.TYPE_MASK == kind and number < table.total else None
+
+    def _is_own(self, row: int, runs: list[Run]) -> bool:
+        """Whether contents begin with the directory's own `.`, as a reader would find it."""
+        return bool(runs) and self.files.fdc.lv.bytes_at(runs[0][0], ENTRY_BYTES) == self._dot(row)
+
+    def _dot(self, row: int) -> bytes:
+        return np.array(self._entry(SPECIAL[0], row)).tobytes()
+
+    def _lost_contents(self, row: int) -> int:
+        """The address of what begins with the directory's own `.` and is in use; 0 where nothing does."""
+        kind = CONTENTS.get(self.files.fds["zla"][row])
+        if kind is None:
+            return 0
+        if kind not in self._beginnings:
+            table = self.files.tables[kind]
+            self._beginnings[kind] = {}
+            for number in np.flatnonzero(table.used).tolist():
+                raw = self.files.fdc.lv.bytes_at(table.item_runs(number)[0][0], ENTRY_BYTES)
+                if raw[ENTRY_OFFSETS["name"] :].rstrip(b"\0") == SPECIAL[0]:
+                    self._beginnings[kind].setdefault(raw, self._word(table, number))
+        return self._beginnings[kind].get(self._dot(row), 0)
+
+    @staticmethod
+    def _word(table: Table, number: int) -> int:
+        if table.kind is LockType.FILE_BLOCKS:
+            return addressing.file_block(number)
+        return addressing.sub_block(*divmod(number, table.per_cluster))
 
     # judging
 
@@ -218,6 +265,8 @@ class Tree:
             if name in SPECIAL and (index < len(SPECIAL) and name == SPECIAL[index]):
                 continue
             target = targets[index]
+            if target != NO_ROW and files.types[target] not in FILE_TYPES and directory.types[index] in FILE_TYPES:
+                files.learn(target, "type", directory.types[index], f"{directory.types[index]}, as its name has it")
             if not self._stays(directory, index, target):
                 continue
             right = self._entry(self._name(directory, index, raw[index].tobytes(), taken, target), target)
@@ -254,6 +303,8 @@ class Tree:
             reason = f"{files.fdc.title(int(files.numbers[row]))}, a directory which has a place already"
         elif files.types[row] == DIRECTORY and self._is_elsewhere(row, directory.row):
             reason = f"{files.fdc.title(int(files.numbers[row]))}, a directory whose place is elsewhere"
+        elif files.types[row] == DIRECTORY and not self._read(row)[0]:
+            reason = f"{files.fdc.title(int(files.numbers[row]))}, a directory of which nothing is left"
         elif generation != files.generations[row] and self.references[row]:
             reason = f"an earlier file of {files.fdc.title(int(files.numbers[row]))}"
         elif row == self.root:
@@ -290,6 +341,10 @@ class Tree:
         if not right or b"/" in right or len(name) > NAME_MAX:
             wrong = f"1 to {NAME_MAX} bytes without a slash"
             right = right.replace(b"/", b"_") or self._lost_name(target).encode()
+        if directory.row == self.root and self.files.address(target) in SYSTEM_ROWS:
+            known = self._lost_name(target).encode()
+            if right != known and known not in taken:
+                wrong, right = "that of a file of the system", known
         while right in taken:
             wrong = "one that no other entry has"
             right = right[: NAME_MAX - 8].decode("utf-8", "ignore").encode() + f"~{index}".encode()
@@ -331,6 +386,14 @@ class Tree:
     def tell(self) -> None:
         """Make the findings."""
         files = self.files
+        for row, (word, right) in self.found.items():
+            at = int(files.at[row]) + spec.CONTENTS_AT
+            patch = Patch(at, right.to_bytes(spec.ADDRESS.itemsize, "little"))
+            expected = f"{addressing.describe(right)}, which holds it"
+            files.findings.add(
+                Fault.ADDRESS, at, files.title(row), "address of block 0", expected, addressing.describe(word),
+                "it is written", patch,
+            )  # fmt: skip
         root = self.directories.get(self.root)
         for directory in self.directories.values():
             patches = directory.patches()

@@ -21,7 +21,7 @@ from vmkernel.storage.vmfs3 import descriptor_spec as fd_spec
 from vmkernel.storage.vmfs3.check import Check, judge_file_system, open_luns
 from vmkernel.storage.vmfs3.check_files import KIND_OF
 from vmkernel.storage.vmfs3.check_head import read_superblock
-from vmkernel.storage.vmfs3.check_resources import Table
+from vmkernel.storage.vmfs3.check_lvm import judge_whole
 from vmkernel.storage.vmfs3.clock import Clock
 from vmkernel.storage.vmfs3.descriptor_spec import AddressType
 from vmkernel.storage.vmfs3.errors import CorruptVolume, IncompleteVolume
@@ -72,8 +72,10 @@ class Repair:
     # hosts that have the volume, or had
 
     def end_hosts(self) -> None:
-        """Raises Locked."""
+        """Raises Locked, and what `check` raises; IncompleteVolume for images that were cut short."""
         Check(self.luns).judge_version()
+        if not self.luns[0].is_bare:
+            judge_whole(self.luns)
         try:
             lv = LogicalVolume.open(self.luns)
         except (CorruptVolume, IncompleteVolume):
@@ -185,20 +187,12 @@ class Repair:
                 old = place[0] * table.per_cluster + place[1]
                 make = addresses.sub_block if of is AddressType.SUB_BLOCK else addresses.pointer_block
                 word = make(cluster, resource)
-            size = table.size or table.block_size
             self._write(check, list(table.bitmap_patch(cluster, taken)))
-            copy(check.lv, item_runs(table, old, size), item_runs(table, number, size))
+            copy(check.lv, table.item_runs(old), table.item_runs(number))
             check.lv.sync()
             self._write(check, [Patch(one.word, word.to_bytes(fd_spec.ADDRESS.itemsize, "little"))])
             done = True
         return done
-
-
-def item_runs(table: Table, number: int, size: int) -> list[tuple[int, int]]:
-    """Where a resource's bytes lie in the volume."""
-    if not table.size:
-        return [(number * table.block_size, size)]
-    return table.runs(int(table.item_offsets(np.array([number]))[0]), size)
 
 
 def copy(lv: LogicalVolume, source: list[tuple[int, int]], target: list[tuple[int, int]]) -> None:

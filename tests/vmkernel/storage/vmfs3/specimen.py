@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -221,14 +222,14 @@ class Specimen:
         return number % 16 << 28 | number // 16 << 6 | 2
 
     def sparse(
-        self, name: str, size: int, blocks: dict[int, object], folder: File | None = None, *, pointers: bool = False
+        self, name: str, size: int, blocks: Mapping[int, object], folder: File | None = None, *, pointers: bool = False
     ) -> File:
         """Blocks by their index: bytes, or TBZ. What is not named is a hole."""
         made = self.user(folder or self.root, name, REGULAR, 0o100600)
         self.map(made, size, blocks, pointers=pointers)
         return made
 
-    def map(self, file: File, length: int, blocks: dict[int, object], *, pointers: bool = False) -> None:
+    def map(self, file: File, length: int, blocks: Mapping[int, object], *, pointers: bool = False) -> None:
         words: dict[int, int] = {}
         for index in sorted(blocks):
             number, data = self.block(), blocks[index]
