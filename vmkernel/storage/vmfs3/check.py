@@ -127,10 +127,9 @@ class Check:
     def _volume(self, lv: LogicalVolume) -> None:
         if lv.size < volume_spec.FIXED_END:
             return
-        superblock = read_superblock(lv)
-        judge_file_system(lv, superblock)
-        lvm_uuid = lv.uuid if lv.uuid is not None else superblock.lvm_uuid
-        if not check_superblock(lv, bytes(lvm_uuid), self.findings):
+        judge_file_system(lv, read_superblock(lv))
+        superblock = check_superblock(lv, self.findings)
+        if superblock is None:
             return
         block_size = int(superblock.block_size)
         blocks = lv.size // block_size

@@ -104,11 +104,14 @@ class Files:
         self.live = self.allocated & (self.fds["nlink"] != 0)
         for address, one_known in known.items():
             if (row := self.row(address)) != NO_ROW:
+                for name, right in (("type", FileType.SYSTEM), ("zla", ZeroLevel.FILE_BLOCK)):
+                    if self.fds[name][row] != right:
+                        self.learn(row, name, int(right), f"{int(right)}, as it is a file of the system")
                 self.fds["length"][row] = one_known.length
                 for index, word in one_known.words.items():
                     self.fds["contents"][row, index] = word
         for row, level in right_levels(self.fds, np.flatnonzero(self.live), block_size).items():
-            self.learn(row, "zla", level, f"{level}, by its addresses")
+            self.learn(row, "zla", level, f"{level}, by what else it says")
 
     def learn(self, row: int, name: str, value: int, expected: str) -> None:
         """What a field has to be, from what is known besides; from now on it is."""

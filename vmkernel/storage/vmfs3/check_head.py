@@ -14,6 +14,8 @@ from construct import Int32ul, Int64ul
 from numpy.typing import NDArray
 
 from vmkernel.storage.vmfs3 import volume_spec as spec
+from vmkernel.storage.vmfs3.check_version import block_size as right_block_size
+from vmkernel.storage.vmfs3.check_version import is_vmfs3
 from vmkernel.storage.vmfs3.descriptor_spec import BLOCK_MAX, BLOCK_SHIFT, TYPE_MASK, AddressType
 from vmkernel.storage.vmfs3.finding import Fault, Findings, Patch, Replay
 from vmkernel.storage.vmfs3.identity import uuid_text
@@ -24,6 +26,7 @@ from vmkernel.storage.vmfs3.lvm_spec import SECTOR_BYTES
 
 SUPERBLOCK_OFFSETS = offsets(spec.SUPERBLOCK)
 HEARTBEAT_OFFSETS = offsets(spec.HEARTBEAT)
+FILES_OF_VMFS5 = ("pb2_position", "pb2_address", "sdd_position", "sdd_address")
 FREE_SLOT_KEEPS = ("generation", "stamp", "driver_major", "driver_minor")
 
 
@@ -31,9 +34,10 @@ def read_superblock(lv: LogicalVolume) -> Any:
     return spec.SUPERBLOCK.parse(lv.bytes_at(spec.SUPERBLOCK_AT, 512))
 
 
-def check_superblock(lv: LogicalVolume, lvm_uuid: bytes, findings: Findings) -> bool:
-    """False where nothing more can be read by it."""
+def check_superblock(lv: LogicalVolume, findings: Findings) -> Any | None:
+    """It, with the version and the block size that it ought to have. None: nothing more can be read by it."""
     block = read_superblock(lv)
+    lvm_uuid = bytes(block.lvm_uuid if lv.uuid is None else lv.uuid)
 
     def find(name: str, expected: object, found: object, data: bytes = b"") -> None:
         at = spec.SUPERBLOCK_AT + SUPERBLOCK_OFFSETS[name]
@@ -44,11 +48,19 @@ def check_superblock(lv: LogicalVolume, lvm_uuid: bytes, findings: Findings) -> 
     if block.magic not in (spec.MAGIC, spec.MAGIC_LOCAL):
         find("magic", f"{spec.MAGIC:#x}", f"{block.magic:#x}", Int32ul.build(spec.MAGIC))
     if block.major != spec.MAJOR_VMFS3:
-        find("major", f"{spec.MAJOR_VMFS3}, of VMFS-3", block.major)
-        return False
-    if block.block_size not in spec.BLOCK_SIZES:
+        is_known = is_vmfs3(lv, block)
+        data = Int32ul.build(spec.MAJOR_VMFS3) if is_known else b""
+        find("major", f"{spec.MAJOR_VMFS3}, of VMFS-3", block.major, data)
+        if not is_known:
+            return None
+        block.major = spec.MAJOR_VMFS3
+    size = right_block_size(lv, block)
+    if size is None:
         find("block_size", "1, 2, 4 or 8 MiB", block.block_size)
-        return False
+        return None
+    if block.block_size != size:
+        find("block_size", f"{size}, as in the system's files", block.block_size, Int64ul.build(size))
+        block.block_size = size
     if block.lvm_uuid != lvm_uuid:
         find("lvm_uuid", uuid_text(lvm_uuid), uuid_text(block.lvm_uuid), lvm_uuid)
     if block.disk_block_size != 512:
@@ -58,6 +70,10 @@ def check_superblock(lv: LogicalVolume, lvm_uuid: bytes, findings: Findings) -> 
     if block.config & spec.Config.DENSE:
         config = block.config & ~spec.Config.DENSE
         find("config", "no dense addresses", f"{block.config:#x}", Int32ul.build(config))
+    for name in FILES_OF_VMFS5:
+        if block[name]:
+            size = 8 if name.endswith("position") else 4
+            find(name, "0, as VMFS-3 has no such file", f"{block[name]:#x}", bytes(size))
     label = block.label.partition(b"\0")[0]
     try:
         label.decode()
@@ -67,7 +83,7 @@ def check_superblock(lv: LogicalVolume, lvm_uuid: bytes, findings: Findings) -> 
     else:
         if block.label[len(label) :].strip(b"\0"):
             find("label", "zeros behind its end", "other bytes", label.ljust(spec.LABEL_BYTES, b"\0"))
-    return True
+    return block
 
 
 def read_heartbeats(lv: LogicalVolume) -> NDArray[Any]:

@@ -1,8 +1,9 @@
 """Checks the LVM of a volume's devices, each by itself and all against each other, and says how to mend it.
 
 A device says several times how many extents it has and which is its first: what most say is right, if its size allows
-it, and the rest is mended from that. What identifies the volume (LVM UUID, magic, numbers of versions) is not guessed:
-a UUID is written where most devices have it, or where it is the volume's name too.
+it, and the rest is mended from that. How many devices there are is known where those that are given make up the whole
+volume. What identifies the volume (LVM UUID, magic, numbers of versions) is not guessed: a UUID is written where most
+devices have it, or where it is the volume's name too.
 Source: dissect.vmfs, lvm.py; vmfs-tools, libvmfs/vmfs_lvm.c, vmfs_volume.c.
 """
 
@@ -205,8 +206,9 @@ class Device:
 
 
 def check_set(headers: Sequence[Any], volumes: Sequence[Any], findings: Findings) -> None:
-    """Devices of one volume say the same of it. What most say, and of two the head, is right."""
+    """Devices of one volume say the same of it. What they amount to, what most say, and of two the head, is right."""
     head = min(range(len(volumes)), key=lambda number: volumes[number].first_pe)
+    sums = {"num_devices": len(volumes), "logical_size": total_size(volumes)}
     for name in SAME_ON_ALL:
         counted = Counter(volume[name] for volume in volumes).most_common()
         values = [value for value, count in counted if count == counted[0][1]]
@@ -214,6 +216,8 @@ def check_set(headers: Sequence[Any], volumes: Sequence[Any], findings: Findings
         named = [value for value in values if is_named(value, volumes)] if name in IDENTITY else []
         if len(named) == 1:
             right = named[0]
+        if name in sums and sums[name] in {volume[name] for volume in volumes}:
+            right = sums[name]
         if name in GROWN and any(is_ahead(volume, volumes[head]) for volume in volumes):
             right = volumes[head][name]  # the head is what an extension changes last
         is_known = name != "lvm_uuid" or len(values) == 1 or len(named) == 1
@@ -253,26 +257,40 @@ def is_named(value: bytes, volumes: Sequence[Any]) -> bool:
 
 def check_order(volumes: Sequence[Any], findings: Findings) -> None:
     """PEs follow each other over the devices, and make up the whole."""
-    next_pe = 0
+    next_pe, is_in_order = 0, True
     for number in sorted(range(len(volumes)), key=lambda one: volumes[one].first_pe):
         volume = volumes[number]
         if volume.first_pe != next_pe:
+            is_in_order = False
             at = spec.DESCRIPTORS_AT + DESCRIPTOR_OFFSETS["first_pe"]
             text = "volume descriptor"
             findings.add(Fault.LVM, at, text, "first_pe", next_pe, volume.first_pe, device=number)
         next_pe = volume.first_pe + volume.num_pes
+    size = total_size(volumes)
     if len(volumes) != volumes[0].num_devices:
-        at = spec.DESCRIPTORS_AT + DESCRIPTOR_OFFSETS["num_devices"]
-        text = "volume descriptor"
-        findings.add(Fault.LVM, at, text, "num_devices", len(volumes), volumes[0].num_devices, device=0)
-    elif volumes[0].logical_size != (size := sum(volume.num_pes for volume in volumes) * spec.PE_BYTES):
-        at = spec.DESCRIPTORS_AT + DESCRIPTOR_OFFSETS["logical_size"]
-        for number in range(len(volumes)):
-            patch = Patch(at, packed(spec.VOLUME_DESCRIPTOR, "logical_size", size), number)
+        is_whole = is_in_order and volumes[0].logical_size == size  # then no device is missing
+        find_sum(volumes, "num_devices", len(volumes), findings, is_known=is_whole)
+    elif volumes[0].logical_size != size:
+        find_sum(volumes, "logical_size", size, findings, is_known=True)
+
+
+def find_sum(volumes: Sequence[Any], name: str, right: int, findings: Findings, *, is_known: bool) -> None:
+    """What follows from all devices together, and the first says otherwise."""
+    at = spec.DESCRIPTORS_AT + DESCRIPTOR_OFFSETS[name]
+    if not is_known:
+        findings.add(Fault.LVM, at, "volume descriptor", name, right, volumes[0][name], device=0)
+        return
+    for number, volume in enumerate(volumes):
+        if volume[name] != right:
+            patch = Patch(at, packed(spec.VOLUME_DESCRIPTOR, name, right), number)
             findings.add(
-                Fault.LVM, at, "volume descriptor", "logical_size", size, volumes[number].logical_size,
-                "it is written", patch, device=number,
+                Fault.LVM, at, "volume descriptor", name, right, volume[name], "it is written", patch, device=number
             )  # fmt: skip
+
+
+def total_size(volumes: Sequence[Any]) -> int:
+    """Bytes of all extents of all devices."""
+    return sum(int(volume.num_pes) for volume in volumes) * spec.PE_BYTES
 
 
 def agreed(*said: int, least: int = 1) -> int:

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from vmkernel.storage.vmfs3 import addresses
 from vmkernel.storage.vmfs3 import descriptor_spec as spec
 from vmkernel.storage.vmfs3.check_resources import Places, Table, Unreadable
+from vmkernel.storage.vmfs3.check_version import descriptor, first_descriptors, is_descriptor
 from vmkernel.storage.vmfs3.descriptor_spec import FD_BYTES, AddressType, FileType, SystemFile
 from vmkernel.storage.vmfs3.finding import Fault, Findings, Patch
 from vmkernel.storage.vmfs3.geometry import fdc_base
 from vmkernel.storage.vmfs3.layout import offsets
 from vmkernel.storage.vmfs3.lvm import LogicalVolume
-from vmkernel.storage.vmfs3.resource_spec import CLUSTER, CLUSTER_HEADER_BYTES, CLUSTERS_PER_GROUP, GROUP_OFFSET, HEADER
+from vmkernel.storage.vmfs3.resource_spec import CLUSTER, GROUP_OFFSET
 from vmkernel.storage.vmfs3.volume_spec import FIXED_END, SUPERBLOCK_AT, LockType
 
 # Which descriptor each resource file has.
@@ -77,28 +78,23 @@ class SystemFiles:
         return self.first + (SYSTEM_FILES[kind] >> spec.FD_RESOURCE_SHIFT) * FD_BYTES
 
     def _first_descriptor(self) -> int:
-        """Of the root: behind the headers of a group's clusters, whose number .fdc.sf and the superblock have."""
+        """Of the root. Raises Unreadable."""
         base = fdc_base(self.block_size) * self.block_size
-        header = HEADER.parse(self.lv.bytes_at(base, HEADER.sizeof()))
-        said = dict.fromkeys([header.clusters_per_group, self.superblock.fdc_clusters_per_group, CLUSTERS_PER_GROUP])
-        places = [base + GROUP_OFFSET + per_group * CLUSTER_HEADER_BYTES for per_group in said]
-        within = [place for place in places if place + len(SYSTEM_FILES) * FD_BYTES + FD_BYTES <= self.lv.size]
+        within = first_descriptors(self.lv, base, self.superblock)
         if not within:
-            found = f"{places[0]:#x}"
             self.findings.add(
-                Fault.SUPERBLOCK, SUPERBLOCK_AT, "superblock", "place of .fdc.sf", "within the volume", found
+                Fault.SUPERBLOCK, SUPERBLOCK_AT, "superblock", "place of .fdc.sf", "within the volume", f"{base:#x}"
             )  # fmt: skip
             raise Unreadable("superblock")
         for place in within:
             fd = self._at(place)
-            lock = fd["lock"]
-            is_locked = lock["type"] == LockType.FILE_DESCRIPTOR and lock["position"] == place
-            if is_locked or (fd["address"] == SystemFile.ROOT and fd["type"] == FileType.DIRECTORY):
+            is_root = fd["address"] == SystemFile.ROOT and fd["type"] == FileType.DIRECTORY
+            if is_root or is_descriptor(self.lv, place):
                 return place
         return within[0]
 
     def _at(self, place: int) -> Any:
-        return np.frombuffer(self.lv.bytes_at(place, FD_BYTES), spec.DESCRIPTOR)[0]
+        return descriptor(self.lv, place)
 
     def _descriptor(self, kind: LockType) -> Any:
         return self._at(self.place(kind))

@@ -20,18 +20,18 @@ from vmkernel.storage.vmfs3 import addresses
 from vmkernel.storage.vmfs3 import descriptor_spec as fd_spec
 from vmkernel.storage.vmfs3.check import Check, judge_file_system, open_luns
 from vmkernel.storage.vmfs3.check_files import KIND_OF
-from vmkernel.storage.vmfs3.check_head import read_superblock
+from vmkernel.storage.vmfs3.check_head import check_superblock, read_superblock
 from vmkernel.storage.vmfs3.check_lvm import judge_whole
 from vmkernel.storage.vmfs3.clock import Clock
 from vmkernel.storage.vmfs3.descriptor_spec import AddressType
 from vmkernel.storage.vmfs3.errors import CorruptVolume, IncompleteVolume
-from vmkernel.storage.vmfs3.finding import Fault, Finding, Patch, Separate
+from vmkernel.storage.vmfs3.finding import Fault, Finding, Findings, Patch, Separate
 from vmkernel.storage.vmfs3.heartbeat import Watch, read_slot, slots_in_use
 from vmkernel.storage.vmfs3.identity import NOBODY
 from vmkernel.storage.vmfs3.journal import Journal
 from vmkernel.storage.vmfs3.lvm import LogicalVolume
 from vmkernel.storage.vmfs3.overlay import OverlaidLun, lay_over
-from vmkernel.storage.vmfs3.volume_spec import BLOCK_SIZES, MAJOR_VMFS3, HeartbeatMagic
+from vmkernel.storage.vmfs3.volume_spec import HeartbeatMagic
 
 PASSES_MAX = 12
 LOOK_S = 0.5
@@ -81,10 +81,11 @@ class Repair:
         except (CorruptVolume, IncompleteVolume):
             return
         lay_over(lv, {})
-        superblock = read_superblock(lv)
-        judge_file_system(lv, superblock)
-        if (block_size := int(superblock.block_size)) not in BLOCK_SIZES or superblock.major != MAJOR_VMFS3:
+        judge_file_system(lv, read_superblock(lv))
+        superblock = check_superblock(lv, Findings())
+        if superblock is None:
             return
+        block_size = int(superblock.block_size)
         watch = Watch(lv, self.clock, block_size)
         told = False
         for position in slots_in_use(lv):

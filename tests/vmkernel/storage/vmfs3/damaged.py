@@ -35,7 +35,7 @@ class Sound(Specimen):
         self.inner = self.file("inner", b"deep down", self.deep)
         self.symlink("link", "vm/small")
         self.rdm("raw", b"\0" * 78, 1 << 30)
-        self.file("empty", b"")
+        self.empty = self.file("empty", b"")
         self.finish()
 
     # places, of the volume
@@ -248,6 +248,7 @@ DAMAGES = (
     Damage("volume last PE", Fault.LVM, device_field(0x100280, "<Q", 5), "last_pe", on_device=True),
     Damage("volume state", Fault.LVM, device_field(0x100210, "<I", 2), "state", on_device=True),
     Damage("volume name", Fault.LVM, device_field(0x100214, "8s", b"\xff\xfe"), "name", on_device=True),
+    Damage("volume devices", Fault.LVM, device_field(0x100290, "<I", 3), "num_devices", on_device=True),
     Damage("volume size", Fault.LVM, device_field(0x100200, "<Q", 1 << 30), "logical_size", on_device=True),
     Damage("PE bitmap", Fault.LVM, device_field(0x180200, "B", 0x00), "PE 0", on_device=True),
     Damage("PE unused", Fault.LVM, pe_table(0x00, "B", 0), "used", on_device=True),
@@ -266,8 +267,13 @@ DAMAGES = (
     Damage("superblock behind the label", Fault.SUPERBLOCK, lambda sound: field(
         superblock, 0x3D, "4s", b"junk")(sound) - 0x20, "label"),
     Damage("superblock magic", Fault.SUPERBLOCK, field(superblock, 0, "<I", 0), "magic"),
-    Damage("superblock version", Fault.SUPERBLOCK, field(superblock, 4, "<I", 9), "major", False),
-    Damage("superblock block size", Fault.SUPERBLOCK, field(superblock, 0xA1, "<Q", 3 << 20), "block_size", False),
+    Damage("superblock version", Fault.SUPERBLOCK, field(superblock, 4, "<I", 9), "major"),
+    Damage("superblock later version", Fault.SUPERBLOCK, field(superblock, 4, "<I", 15), "major", False),
+    Damage("superblock block size", Fault.SUPERBLOCK, field(superblock, 0xA1, "<Q", 3 << 20), "block_size"),
+    Damage("superblock other block size", Fault.SUPERBLOCK, field(superblock, 0xA1, "<Q", 2 << 20), "block_size"),
+    Damage("superblock other place", Fault.SUPERBLOCK, field(superblock, 0xA1, "<Q", 8 << 20), "block_size"),
+    Damage("superblock PB2 place", Fault.SUPERBLOCK, field(superblock, 0xE1, "<Q", 0x48 << 24), "pb2_position"),
+    Damage("superblock SDD", Fault.SUPERBLOCK, field(superblock, 0x10D, "<I", 0x01800004), "sdd_address"),
     Damage("slot magic", Fault.HEARTBEAT, field(slot(5), 0, "<I", 0), "magic"),
     Damage("slot position", Fault.HEARTBEAT, field(slot(5), 4, "<Q", 0x300000), "position"),
     Damage("slot owner", Fault.HEARTBEAT, field(slot(5), 0x1C, "16s", OWNER), "owner"),

@@ -14,6 +14,7 @@ from tests.vmkernel.storage.vmfs3.damaged import (
     HEAD,
     HEARTBEATS,
     OWNER,
+    SUPERBLOCK,
     TAIL,
     Damage,
     Sound,
@@ -21,7 +22,7 @@ from tests.vmkernel.storage.vmfs3.damaged import (
     dead_host,
 )
 from tests.vmkernel.storage.vmfs3.rescued import Hurried, kept, mend
-from tests.vmkernel.storage.vmfs3.specimen import DATA_AT, LBA_128, MIB
+from tests.vmkernel.storage.vmfs3.specimen import DATA_AT, LBA_128, MIB, Specimen
 from vmkernel.storage.errors import Locked, Unsupported
 from vmkernel.storage.vmfs3.check import check
 from vmkernel.storage.vmfs3.errors import IncompleteVolume
@@ -43,6 +44,15 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
 def contents(volume: Volume, path: str) -> bytes:
     reader = volume.open_file(volume.lookup(path))
     return reader.bytes_at(0, reader.size)
+
+
+def heads(paths: list[Path]) -> list[bytes]:
+    """All that devices say of themselves and of the volume."""
+    found = []
+    for path in paths:
+        with path.open("rb") as file:
+            found.append(file.read(2 * MIB))
+    return found
 
 
 def peers_agree(paths: list[Path]) -> None:
@@ -285,11 +295,11 @@ def test_what_one_place_says_of_a_devices_extents_does_not_outweigh_the_rest(
     tmp_path: Path, sound: Sound, offset: int
 ) -> None:  # fmt: skip
     volume = copied(sound, tmp_path)
-    before = volume.paths[0].read_bytes()[: 2 << 20]
+    before = heads(volume.paths)
     volume.poke_device(offset, "<I", 0xFFFF)
     repair(volume.paths, clock=Hurried())
     assert check(volume.paths) == []
-    assert volume.paths[0].read_bytes()[: 2 << 20] == before
+    assert heads(volume.paths) == before
 
 
 def test_an_image_that_was_cut_short_is_checked_and_not_repaired(tmp_path: Path) -> None:
@@ -299,3 +309,133 @@ def test_an_image_that_was_cut_short_is_checked_and_not_repaired(tmp_path: Path)
     assert "it was cut short" in str(check(sound.paths)[0])
     with pytest.raises(IncompleteVolume, match="can only be read"):
         repair(sound.paths, clock=Hurried())
+
+
+def test_the_version_and_the_size_of_blocks_are_known_without_the_superblock(tmp_path: Path, sound: Sound) -> None:
+    volume = copied(sound, tmp_path)
+    volume.poke(SUPERBLOCK + 4, "157s", b"\3" * 157)  # from the version up to the size of blocks
+    volume.poke(SUPERBLOCK + 0xA1, "60s", b"\3" * 60)
+    volume.poke(SUPERBLOCK + 0xE1, "12s", b"\3" * 12)
+    repair(volume.paths, clock=Hurried())
+    assert check(volume.paths) == []
+    peers_agree(volume.paths)
+    with Volume.open(volume.paths) as mended:
+        assert contents(mended, "/vm/small") == b"a few bytes"
+
+
+@pytest.mark.parametrize("block_size", [1, 2, 8])
+@pytest.mark.parametrize("said", [0, 1, 4, 8])
+def test_a_wrong_size_of_blocks_does_not_take_the_files_along(tmp_path: Path, block_size: int, said: int) -> None:
+    volume = Specimen(tmp_path, block_size=block_size * MIB)
+    volume.sparse("disk", 20 * block_size * MIB, {0: HEAD, 19: TAIL})
+    volume.finish()
+    with volume.paths[0].open("r+b") as file:
+        file.seek(volume.base + DATA_AT + SUPERBLOCK + 0xA1)
+        file.write(struct.pack("<Q", said * MIB))
+    repair(volume.paths, clock=Hurried())
+    assert check(volume.paths) == []
+    with Volume.open(volume.paths) as mended:
+        assert mended.block_size == block_size * MIB
+        disk = contents(mended, "/disk")
+    assert disk.startswith(HEAD) and disk[19 * block_size * MIB :].startswith(TAIL)
+
+
+def test_a_host_is_watched_where_the_version_is_lost(tmp_path: Path, sound: Sound) -> None:
+    volume = copied(sound, tmp_path)
+    dead_host(volume)
+    volume.poke(SUPERBLOCK + 4, "<I", 9)
+    told: list[str] = []
+    repair(volume.paths, clock=Hurried(), waiting=told.append)
+    assert len(told) == 1 and check(volume.paths) == []
+
+
+def test_a_version_that_there_is_none_of_is_left_where_the_superblock_names_a_later_ones_file(
+    tmp_path: Path, sound: Sound
+) -> None:  # fmt: skip
+    volume = copied(sound, tmp_path)
+    volume.poke(SUPERBLOCK + 4, "<I", 9)
+    volume.poke(SUPERBLOCK + 0xE1, "<Q", volume.fd(volume.small))
+    outcomes = repair(volume.paths, clock=Hurried())
+    assert [(one.finding.what, one.mended) for one in outcomes] == [("major", False)]
+    assert volume.peek(SUPERBLOCK + 4, "<I") == 9
+
+
+@pytest.mark.parametrize("pes", [(1,), (1, 1), (1, 2, 1)])
+@pytest.mark.parametrize("offset", [0, 0x90])
+@pytest.mark.parametrize("value", [0, 3])
+@pytest.mark.parametrize("device", [0, -1])
+def test_the_sums_of_all_devices_are_mended_by_counting_them(
+    tmp_path: Path, pes: tuple[int, ...], offset: int, value: int, device: int
+) -> None:  # fmt: skip
+    """The size of the volume and the count of devices."""
+    volume = Specimen(tmp_path, pes=pes)
+    volume.file("a", b"b")
+    volume.finish()
+    before = heads(volume.paths)
+    with volume.paths[device].open("r+b") as file:
+        file.seek(volume.base + 0x100200 + offset)
+        file.write(struct.pack("<I", value))
+    repair(volume.paths, clock=Hurried())
+    assert check(volume.paths) == []
+    assert heads(volume.paths) == before
+
+
+def test_a_device_that_is_not_given_is_not_counted_away(tmp_path: Path) -> None:
+    volume = Specimen(tmp_path, pes=(1, 1, 1))
+    volume.finish()
+    given = volume.paths[:2]
+    before = heads(given)
+    assert [one.finding.what for one in repair(given, clock=Hurried()) if one.mended] == []
+    assert heads(given) == before
+
+
+@pytest.mark.parametrize(("kind", "length"), [(3, 0), (3, 5 << 30), (3, 1 << 47), (2, 420)])
+def test_a_file_without_addresses_whose_zla_is_lost_is_mended(
+    tmp_path: Path, sound: Sound, kind: int, length: int
+) -> None:  # fmt: skip
+    """A regular file without any address, and a directory whose contents are found elsewhere."""
+    volume = copied(sound, tmp_path)
+    file = volume.empty if kind == 3 else volume.deep
+    at = volume.fd(file)
+    for offset, layout, value in ((0x214, "<Q", length), (0x21C, "<Q", 0), (0x244, "<I", 0), (0x400, "<I", 0)):
+        volume.poke(at + offset, layout, value)
+    repair(volume.paths, clock=Hurried())
+    assert check(volume.paths) == []
+    peers_agree(volume.paths)
+    with Volume.open(volume.paths) as mended:
+        found = {entry.name for entry in mended.entries(mended.root)}
+        assert not [name for name in found if name.startswith("lost-")]
+        assert mended.lookup("/empty").num_blocks == 0
+        assert contents(mended, "/deeper/deep/inner") == b"deep down"
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+@pytest.mark.parametrize(("offset", "value"), [(0x244, 0), (0x244, 2), (0x20C, 3), (0x20C, 9)])
+def test_a_file_of_the_system_is_known_by_its_number(
+    tmp_path: Path, sound: Sound, number: int, offset: int, value: int
+) -> None:  # fmt: skip
+    volume = copied(sound, tmp_path)
+    at = volume.place(volume.fdc, volume.fdc.item(number))
+    volume.poke(at + offset, "<I", value)
+    volume.poke(at + 0x21C, "<Q", 0)
+    repair(volume.paths, clock=Hurried())
+    assert check(volume.paths) == []
+    with Volume.open(volume.paths) as mended:
+        assert contents(mended, "/vm/small") == b"a few bytes"
+    assert volume.peek(at + 0x20C, "<I") == 5
+
+
+@pytest.mark.parametrize("zla", [0, 1, 3])
+@pytest.mark.parametrize("name", ["root", "vm"])
+def test_a_directory_whose_address_says_pointer_block_is_found(
+    tmp_path: Path, sound: Sound, name: str, zla: int
+) -> None:  # fmt: skip
+    volume = copied(sound, tmp_path)
+    at = volume.fd(getattr(volume, name))
+    volume.poke(at + 0x400, "<I", 0x1B)
+    volume.poke(at + 0x244, "<I", zla)
+    repair(volume.paths, clock=Hurried())
+    assert check(volume.paths) == []
+    peers_agree(volume.paths)
+    with Volume.open(volume.paths) as mended:
+        assert contents(mended, "/vm/small") == b"a few bytes"
