@@ -14,32 +14,25 @@ time is that of the host between two lines on the serial port, as in bench.linux
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import random
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench import disks, linux
+from bench import disks, guest_load, linux
 from bench.linux_user import Outcomes, loads
 from bench.peers import QEMU, ROOT, Ringfence, Tcg
 from bench.plan import Plan
 from bench.transcript import RunFailed, Transcript, record
-from guests.builder import COMPILER, BuildFailed
 from ringfence.errors import RingfenceError
-from tests.realguests import fetch, iso, stress_program
-from tests.realguests.cache import built
-from tests.realguests.initramfs import ALIGN, GZIP_LEVEL, Cpio
+from tests.realguests import fetch, iso
 from vmkernel.storage.convert import convert
 from vmkernel.storage.create import Kind
 from vmkernel.storage.formats import open_image
 
 LOADS = ("sequential_read", "sequential_write", "random_read", "random_read_4", "random_write")
-SOURCE = Path(__file__).with_name("disk_load.c")
-PROGRAM, INITRAMFS = "disk_load", "initramfs.cpio.gz"
+PROGRAM = "disk_load"
 DISK_MIB, DATA_MIB = 512, 128
 READS, WRITES, WRITTEN_MIB = 8000, 4000, 64
 QUICK_PART = 20  # of these
@@ -51,40 +44,14 @@ MUST, AIM = 0.5, 1.0
 TIMEOUT_S = 900.0
 
 
-def program() -> Path:
-    """Static. Raises NoCompiler, BuildFailed."""
-    inputs = " ".join([stress_program.compiler_version(), *stress_program.FLAGS, digest()])
-
-    def compile_it(into: Path) -> None:
-        command = [COMPILER, *stress_program.FLAGS, str(SOURCE), "-o", str(into / PROGRAM)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-        if done.returncode:
-            raise BuildFailed(f"{SOURCE.name}: {done.stderr.strip()}")
-
-    return built("disk-load", inputs, (), compile_it) / PROGRAM
-
-
-def digest() -> str:
-    return hashlib.sha256(SOURCE.read_bytes()).hexdigest()
-
-
 def boot(driver: str, part: int = 1) -> iso.Boot:
     """The kernel with the program in its root file system. Raises PackagesUnavailable, BuildFailed."""
     append = APPEND.format(
         driver=driver, modules=MODULES, program=PROGRAM, reads=READS // part, writes=WRITES // part,
         mib=WRITTEN_MIB // part,
     )  # fmt: skip
-    plain, compiled = fetch.boot_files(linux.FLAVOUR, append), program()
-
-    def build(into: Path) -> None:
-        archive = Cpio()
-        archive.file(f"bin/{PROGRAM}", compiled.read_bytes(), 0o755)
-        first = plain.initrd.read_bytes()
-        second = gzip.compress(archive.finish(), GZIP_LEVEL, mtime=0)  # a kernel unpacks all archives that it is given
-        (into / INITRAMFS).write_bytes(first + bytes(-len(first) % ALIGN) + second)
-
-    initrd = built(f"disk-load-{linux.FLAVOUR}", f"{plain.initrd} {compiled}", (), build) / INITRAMFS
-    return iso.Boot(plain.kernel, initrd, plain.append)
+    plain = fetch.boot_files(linux.FLAVOUR, append)
+    return iso.Boot(plain.kernel, guest_load.with_program(PROGRAM, linux.FLAVOUR, plain.initrd), plain.append)
 
 
 def make_disk(folder: Path) -> Path:

@@ -16,6 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "load.h"
+
 #define DISK		"/dev/sda"
 #define DATA		"/mnt/data"
 #define NEW		"/mnt/new"
@@ -23,30 +25,6 @@
 #define MIB		(1u << 20)
 #define WAIT_TENTHS	600
 #define READERS		4
-
-static void
-fail(const char *what)
-{
-	printf("T: load failed: ");
-	fflush(stdout);
-	perror(what);
-	exit(1);
-}
-
-/* The number behind WORD= on the kernel's command line. */
-static unsigned
-option(const char *word)
-{
-	static char line[4096];
-	FILE *file = fopen("/proc/cmdline", "r");
-	char *found;
-
-	if (!file || !fgets(line, sizeof(line), file))
-		fail("/proc/cmdline");
-	fclose(file);
-	found = strstr(line, word);
-	return found ? (unsigned)strtoul(found + strlen(word), NULL, 10) : 0;
-}
 
 static void
 drop_caches(void)
@@ -209,7 +187,7 @@ main(void)
 		fail(DISK);
 	for (size_t index = 0; index < sizeof(loads) / sizeof(*loads); index++) {
 		const struct load *load = &loads[index];
-		unsigned amount = option(load->option);
+		unsigned amount = number(load->option);
 
 		drop_caches();
 		printf("T: load begin %s\n", load->name);

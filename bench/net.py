@@ -11,10 +11,8 @@ two lines on the serial port of the machine that receives.
 
 from __future__ import annotations
 
-import gzip
-import hashlib
+import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -22,25 +20,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bench import disks, linux
+from bench import disks, guest_load, linux
 from bench.engines import COUNTING
 from bench.linux_user import loads
-from bench.net_machine import GROUP
 from bench.peers import QEMU, ROOT, Ringfence, Tcg
 from bench.plan import Plan
 from bench.rows import Better, compare_runs
 from bench.transcript import RunFailed, Transcript, record
-from guests.builder import COMPILER, BuildFailed
 from ringfence.errors import RingfenceError
-from tests.realguests import fetch, iso, stress_program
-from tests.realguests.cache import built
-from tests.realguests.initramfs import ALIGN, GZIP_LEVEL, Cpio
+from tests.realguests import fetch, iso
 from vmkernel.host.client import KernelPlace, NotRunning
 from vmkernel.net.host_network import HostNetwork, PortGroup, VirtualSwitch
 from vmkernel.net.network_file import NetworkFile
 
-SOURCE = Path(__file__).with_name("net_load.c")
-PROGRAM, INITRAMFS = "net_load", "initramfs.cpio.gz"
+PROGRAM, GROUP = "net_load", "lan"
 RECEIVE, SEND = "receive", "send"
 ADDRESSES = {RECEIVE: "00:0c:29:00:00:01", SEND: "00:0c:29:00:00:02"}
 ECHOES, MIB, FRAMES = 2000, 64, 60_000
@@ -52,33 +45,11 @@ GOALS: dict[str, linux.Goal] = {"net.echo": (None, None), "net.tcp": (0.4, 1.0),
 TIMEOUT_S = 300.0
 
 
-def program() -> Path:
-    """Static. Raises NoCompiler, BuildFailed."""
-    source = hashlib.sha256(SOURCE.read_bytes()).hexdigest()
-    inputs = " ".join([stress_program.compiler_version(), *stress_program.FLAGS, source])
-
-    def compile_it(into: Path) -> None:
-        command = [COMPILER, *stress_program.FLAGS, str(SOURCE), "-o", str(into / PROGRAM)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
-        if done.returncode:
-            raise BuildFailed(f"{SOURCE.name}: {done.stderr.strip()}")
-
-    return built("net-load", inputs, (), compile_it) / PROGRAM
-
-
 def boots(part: int = 1) -> dict[str, iso.Boot]:
     """The kernel of each role with the program in its root file system. Raises PackagesUnavailable, BuildFailed."""
     words = {"program": PROGRAM, "echoes": ECHOES // part, "mib": MIB // part, "frames": FRAMES // part}
-    plain, compiled = fetch.boot_files(linux.FLAVOUR, ""), program()
-
-    def build(into: Path) -> None:
-        archive = Cpio()
-        archive.file(f"bin/{PROGRAM}", compiled.read_bytes(), 0o755)
-        first = plain.initrd.read_bytes()
-        second = gzip.compress(archive.finish(), GZIP_LEVEL, mtime=0)  # a kernel unpacks all archives that it is given
-        (into / INITRAMFS).write_bytes(first + bytes(-len(first) % ALIGN) + second)
-
-    initrd = built(f"net-load-{linux.FLAVOUR}", f"{plain.initrd} {compiled}", (), build) / INITRAMFS
+    plain = fetch.boot_files(linux.FLAVOUR, "")
+    initrd = guest_load.with_program(PROGRAM, linux.FLAVOUR, plain.initrd)
     return {
         role: iso.Boot(plain.kernel, initrd, f"{plain.append} {APPEND.format(role=role, **words)}")
         for role in (RECEIVE, SEND)
@@ -112,11 +83,16 @@ def network(folder: Path) -> Iterator[list[str]]:
 
 def run_ours(ours: Ringfence, started: dict[str, iso.Boot]) -> dict[str, Transcript]:
     with tempfile.TemporaryDirectory(prefix="rfb") as name, network(Path(name)) as there:
-        head = [*there, sys.executable, "-m", "bench.net_machine", ours.engine]
-        return run_both({
-            role: [*head, ADDRESSES[role], str(boot.kernel), str(boot.initrd), boot.append]
-            for role, boot in started.items()
-        })  # fmt: skip
+        head = [*there, sys.executable, "-m", "tests.realguests.lan_machine"]
+        return run_both({role: [*head, json.dumps(spec(ours, role, boot))] for role, boot in started.items()})
+
+
+def spec(ours: Ringfence, role: str, boot: iso.Boot) -> dict[str, object]:
+    """A machine, as tests.realguests.lan_machine takes it."""
+    return {
+        "name": role, "engine": ours.engine, "memory_mib": linux.MEMORY_MIB, "vcpus": 1, "kernel": str(boot.kernel),
+        "initrd": str(boot.initrd), "append": boot.append, "nics": {ADDRESSES[role]: GROUP}, "reboots": False,
+    }  # fmt: skip
 
 
 def run_tcg(started: dict[str, iso.Boot]) -> dict[str, Transcript]:

@@ -25,6 +25,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "load.h"
+
 #define INTERFACE	"eth0"
 #define FRAME_TYPE	0x88b5		/* IEEE 802: for local experiments */
 #define FRAME_BYTES	60
@@ -46,36 +48,6 @@ struct net {
 	int interface;
 	uint8_t frame[FRAME_BYTES];	/* to the other one, once its address is known */
 };
-
-static void
-fail(const char *what)
-{
-	printf("T: load failed: ");
-	fflush(stdout);
-	perror(what);
-	exit(1);
-}
-
-/* What is behind WORD= on the kernel's command line. */
-static const char *
-word(const char *name)
-{
-	static char line[4096];
-	FILE *file = fopen("/proc/cmdline", "r");
-	char *found;
-
-	if (!file || !fgets(line, sizeof(line), file))
-		fail("/proc/cmdline");
-	fclose(file);
-	found = strstr(line, name);
-	return found ? found + strlen(name) : "";
-}
-
-static unsigned
-number(const char *name)
-{
-	return (unsigned)strtoul(word(name), NULL, 10);
-}
 
 static void
 set_address(int fd, unsigned long request, uint32_t address)

@@ -7,24 +7,14 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ringfence.errors import RingfenceError
-from tools.process import die_of, flush_output, open_standard_streams
-from vmx.ending import EndedBySignal, ending_signals
+from tools.process import as_process
 
-STATUS_FAILED, STATUS_INTERRUPTED = 2, 130
+STATUS_FAILED = 2
 
 
 def run_command_line(name: str, action: Callable[[], None]) -> int:
     """The exit status. Whatever cannot be done is one line on stderr."""
-    open_standard_streams()
-    try:
-        with ending_signals():
-            return attempt(name, action)
-    except KeyboardInterrupt:
-        return STATUS_INTERRUPTED
-    except EndedBySignal as ended:
-        return die_of(ended.number)
-    finally:
-        flush_output()
+    return as_process(lambda: attempt(name, action))
 
 
 def attempt(name: str, action: Callable[[], None]) -> int:

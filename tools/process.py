@@ -5,7 +5,30 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+
+from vmx.ending import EndedBySignal, ending_signals
+
+STATUS_INTERRUPTED = 130
+
+
+def as_process(act: Callable[[], int]) -> int:
+    """A console script around `act`, which returns the exit status: this one's, too."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy multiplies no matrices here: spare its threads
+    open_standard_streams()
+    try:
+        with ending_signals():
+            try:
+                return act()
+            finally:
+                close_volumes()
+    except KeyboardInterrupt:
+        return STATUS_INTERRUPTED
+    except EndedBySignal as ended:
+        return die_of(ended.number)
+    finally:
+        flush_output()
 
 
 def open_standard_streams() -> None:

@@ -7,18 +7,15 @@ cannot go on; 124 when --timeout ends the run; 130 after Ctrl-C.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeAlias
 
 from ringfence.errors import BadOption, RingfenceError
-from tools.process import close_volumes, complain, die_of, flush_output, open_standard_streams
-from vmx.ending import EndedBySignal, ending_signals
+from tools.process import as_process, complain
 
 Verbs: TypeAlias = "argparse._SubParsersAction[Any]"
 STATUS_BAD_INPUT = 2
-STATUS_INTERRUPTED = 130
 STATUS_UNREAD = 1
 EXIT_STATUSES = (
     "exit status: the guest's own; 2 bad input, option or host; 3 triple fault; 4 the engine cannot go on; "
@@ -289,20 +286,7 @@ def act(arguments: Sequence[str]) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script: the exit status."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy multiplies no matrices here: spare its threads
-    open_standard_streams()
-    try:
-        with ending_signals():
-            try:
-                return act(sys.argv[1:] if arguments is None else arguments)
-            finally:
-                close_volumes()
-    except KeyboardInterrupt:
-        return STATUS_INTERRUPTED
-    except EndedBySignal as ended:
-        return die_of(ended.number)
-    finally:
-        flush_output()
+    return as_process(lambda: act(sys.argv[1:] if arguments is None else arguments))
 
 
 if __name__ == "__main__":

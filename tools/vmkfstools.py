@@ -18,15 +18,14 @@ from typing import TYPE_CHECKING, NoReturn
 from ringfence.errors import BadOption, HostRefused, RingfenceError
 from tools import vmkfstools_volume as volumes
 from tools.disk_words import place, size
-from tools.process import close_volumes, die_of, flush_output, open_standard_streams
-from vmx.ending import EndedBySignal, ending_signals
+from tools.process import as_process
 
 if TYPE_CHECKING:
     from vmkernel.storage.formats import Target
     from vmkernel.storage.place import Place
     from vmkernel.storage.vmfs_place import VolumePlace
 
-STATUS_BAD_INPUT, STATUS_INTERRUPTED, STATUS_UNREAD = 2, 130, 1
+STATUS_BAD_INPUT, STATUS_UNREAD = 2, 1
 DESCRIPTION = (
     "Make, copy, rename, enlarge and delete virtual disks, whose descriptor is the target; make and show VMFS volumes."
 )
@@ -317,20 +316,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console script: the exit status."""
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    open_standard_streams()
-    try:
-        with ending_signals():
-            try:
-                return run(sys.argv[1:] if arguments is None else arguments)
-            finally:
-                close_volumes()
-    except KeyboardInterrupt:
-        return STATUS_INTERRUPTED
-    except EndedBySignal as ended:
-        return die_of(ended.number)
-    finally:
-        flush_output()
+    return as_process(lambda: run(sys.argv[1:] if arguments is None else arguments))
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ class LanMachine:
         nics = {f"00:0c:29:00:{adapter:02x}:{number:02x}": group for adapter, group in enumerate(groups)}
         spec = {
             "name": self.name, "engine": engine, "memory_mib": 128, "vcpus": 1, "kernel": str(boot.kernel),
-            "initrd": str(boot.initrd), "append": boot.append, "nics": nics,
+            "initrd": str(boot.initrd), "append": boot.append, "nics": nics, "reboots": True,
         }  # fmt: skip
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.realguests.lan_machine", json.dumps(spec)], stdin=subprocess.PIPE,

@@ -1,6 +1,7 @@
 """`python -m tests.realguests.lan_machine SPEC`: a Linux machine on port groups; COM1 is standard input and output.
 
-SPEC is JSON: engine, memory_mib, vcpus, kernel, initrd, append, and nics, the groups' names by the adapters' addresses.
+SPEC is JSON: name, engine, memory_mib, vcpus, kernel, initrd, append, nics (groups by the addresses of adapters),
+and reboots, whether a reset starts it again or ends it. Status 1: it ended otherwise than by a reset or power-off.
 It is what `ringfence run` makes of a .vmx file, but that no firmware loads the kernel. The VMkernel's process and its
 configuration are where XDG_RUNTIME_DIR and XDG_CONFIG_HOME say.
 """
@@ -19,13 +20,14 @@ from vmx.machine_config import MachineConfig, PortKind, PortSpec
 from vmx.network_config import NicSpec, parse_address
 from vmx.plug import plug_in
 from vmx.program import LinuxProgram
+from vmx.stop import StopKind
 
 
 def unheard(byte: int) -> None:
     """There is no firmware that would say anything."""
 
 
-def main(spec: dict[str, Any]) -> None:
+def main(spec: dict[str, Any]) -> int:
     stations = {parse_address(address): group for address, group in spec["nics"].items()}
     config = MachineConfig(
         spec["memory_mib"], spec["engine"], vcpus=spec["vcpus"], uuid=next(iter(stations)).rjust(16, b"\0"),
@@ -40,13 +42,14 @@ def main(spec: dict[str, Any]) -> None:
         attached.close()
         raise
     try:
+        machine.reboots = spec["reboots"]
         kernel, initrd = Path(spec["kernel"]), Path(spec["initrd"])
         machine.start_with(LinuxProgram(LinuxImage.read(kernel), spec["append"], Initrd.find(initrd)))
         machine.start()
-        runner.run(machine)
+        return 0 if runner.run(machine).kind in {StopKind.RESET, StopKind.POWERED_OFF} else 1
     finally:
         machine.close()
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    sys.exit(main(json.loads(sys.argv[1])))

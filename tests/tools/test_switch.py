@@ -249,7 +249,7 @@ def test_the_vmkernel_starts_and_stops_and_machines_find_their_ports(host: Path,
     one, two = (NoteTaker(ports.open("VM Network", station(number), f"vm{number} ethernet0")) for number in (1, 2))
     assert "2 of its ports" not in done("kernel", "status")
     one.send(frame_of(station(2), station(1)))
-    two.wait_for(1)
+    assert two.wait_for(1) == [frame_of(station(2), station(1))]
     assert "vSwitch0       64          4           64" in esx("-l")
     rows = json.loads(done("switch", "stats", "--json"))
     counted = {row["name"]: row["counters"]["frames_out"] for row in rows if row["kind"] == "port"}
@@ -273,7 +273,7 @@ def test_a_change_applies_to_what_runs(host: Path, ports: NetworkPorts) -> None:
     done("switch", "portgroup", "add", "VM Network", "vSwitch0", "--vlan", "9")
     wait_until(lambda: one.links[-1] and two.links[-1])
     one.send(frame_of(station(2), station(1)))
-    two.wait_for(1)
+    assert two.wait_for(1) == [frame_of(station(2), station(1))]
 
 
 @pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark (package tshark)")

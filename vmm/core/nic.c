@@ -134,8 +134,9 @@ write_rdp(struct interrupts *i, struct nic_front *f, uint32_t value, uint32_t *k
 	return 1;
 }
 
-uint32_t
-nic_port_read(struct interrupts *i, uint32_t cpu, uint32_t port, uint32_t size, uint32_t *value, uint32_t *kick)
+/* An access to RDP or RAP; *value is what is read, or to be written.  0: it is for the device. */
+static uint32_t
+answer(struct interrupts *i, uint32_t cpu, uint32_t port, uint32_t size, uint32_t write, uint32_t *value, uint32_t *kick)
 {
 	enum which which;
 	struct nic_front *f = find(i, port, size, &which);
@@ -145,9 +146,13 @@ nic_port_read(struct interrupts *i, uint32_t cpu, uint32_t port, uint32_t size, 
 		return 0;
 	token = intr_lock(i);
 	if (!f->held && find(i, port, size, &which) == f) {
-		if (which == RAP)
+		if (which == RDP)
+			done = write ? write_rdp(i, f, *value & WORD, kick) : read_rdp(i, f, value, kick);
+		else if (write)
+			f->rap = *value & RAP_MASK;
+		else
 			*value = f->rap;
-		done = which == RAP || read_rdp(i, f, value, kick);
+		done |= which == RAP;
 		*kick |= i->events[cpu % RF_APICS] ? 1u << cpu % RF_APICS : 0;
 	}
 	intr_unlock(i, token);
@@ -155,23 +160,15 @@ nic_port_read(struct interrupts *i, uint32_t cpu, uint32_t port, uint32_t size, 
 }
 
 uint32_t
+nic_port_read(struct interrupts *i, uint32_t cpu, uint32_t port, uint32_t size, uint32_t *value, uint32_t *kick)
+{
+	return answer(i, cpu, port, size, 0, value, kick);
+}
+
+uint32_t
 nic_port_write(struct interrupts *i, uint32_t cpu, uint32_t port, uint32_t size, uint32_t value, uint32_t *kick)
 {
-	enum which which;
-	struct nic_front *f = find(i, port, size, &which);
-	uint32_t token, done = 0;
-
-	if (!f)
-		return 0;
-	token = intr_lock(i);
-	if (!f->held && find(i, port, size, &which) == f) {
-		if (which == RAP)
-			f->rap = value & RAP_MASK;
-		done = which == RAP || write_rdp(i, f, value & WORD, kick);
-		*kick |= i->events[cpu % RF_APICS] ? 1u << cpu % RF_APICS : 0;
-	}
-	intr_unlock(i, token);
-	return done;
+	return answer(i, cpu, port, size, 1, &value, kick);
 }
 
 void

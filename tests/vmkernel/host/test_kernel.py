@@ -134,7 +134,7 @@ def test_when_the_process_dies_links_go_down_and_the_next_one_takes_the_ports_up
     os.kill(ports.place.ask("status")["pid"], signal.SIGKILL)
     wait_until(lambda: one.links == [False, True] and two.links == [False, True])
     one.send(frame_of(station(2), station(1)))
-    two.wait_for(1)
+    assert two.wait_for(1) == [frame_of(station(2), station(1))]
 
 
 def test_a_stopped_process_is_not_started_by_its_machines(place: KernelPlace, ports: NetworkPorts) -> None:
@@ -226,7 +226,7 @@ def test_nonsense_from_a_machine_ends_its_own_connection_only(place: KernelPlace
                 except OSError:
                     break
     one.send(frame_of(station(2), station(1)))
-    two.wait_for(1)
+    wait_until(lambda: frame_of(station(2), station(1)) in two.frames)
     wait_until(lambda: len(place.ask("status")["switches"][0]["groups"][0]["ports"]) == 2)
 
 

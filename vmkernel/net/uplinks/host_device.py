@@ -7,6 +7,7 @@ its name. Source: Linux, netdevice(7).
 from __future__ import annotations
 
 import errno
+from abc import ABC, abstractmethod
 
 from ringfence.errors import HostRefused
 from vmkernel.net.uplinks import host_interface
@@ -15,7 +16,7 @@ from vmkernel.net.uplinks.wiring import BATCH
 FULL = frozenset((errno.EAGAIN, errno.ENOBUFS))
 
 
-class HostDevice:
+class HostDevice(ABC):
     """An UplinkDevice, but for what `WHAT` it is: `_open`, `_read`, `_write`, `_release` and `fileno`."""
 
     WHAT: str  # as people call it
@@ -28,24 +29,25 @@ class HostDevice:
         self._closed = self._waited = False
         self._open()
 
+    @abstractmethod
     def _open(self) -> None:
         """Raises HostRefused."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _read(self) -> bytes | None:
         """One frame; None for one that does not count. Raises OSError, BlockingIOError when there is none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _write(self, frame: bytes) -> None:
         """Raises OSError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _release(self) -> None:
         """Give back what `_open` took; `fileno` is -1 afterwards. Idempotent."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fileno(self) -> int:
-        raise NotImplementedError
+        """-1: there is no device now."""
 
     def receive(self) -> list[bytes]:
         frames: list[bytes] = []
@@ -74,7 +76,7 @@ class HostDevice:
 
     is_waiting = False
 
-    def room(self) -> None:
+    def room(self) -> None:  # noqa: B027 - right for all
         """Nobody waits."""
 
     def tick(self) -> None:
