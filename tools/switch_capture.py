@@ -46,10 +46,10 @@ def seconds(text: str) -> float:
 
 
 def capture_run(options: argparse.Namespace) -> None:
-    from vmkernel.host.capture import Capture
+    from vmkernel.host.capture import Capture, connected
 
-    with output(options.write) as out:
-        capture = Capture.open(kernel_place(), options.what, out)
+    with connected(kernel_place(), options.what) as connection, output(options.write) as out:
+        capture = Capture(connection, out)
         try:
             with suppress(KeyboardInterrupt):  # the usual end
                 capture.run(options.count, options.seconds)

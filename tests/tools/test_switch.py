@@ -219,7 +219,6 @@ def test_policies_are_said_for_a_switch_and_for_a_group(host: Path) -> None:
         (("switch", "team", "vSwitch0", "--active", "vmnic7"), "expected an uplink of the switch in the order"),
         (("switch", "uplink", "add", "vSwitch0", "wire:5"), "expected nat, tap, interface, udp, unix"),
         (("switch", "add", "x", "--ports", "57"), "expected 8, 24, 56, 120, 248, 504, 1016 ports, found 57"),
-        (("switch", "capture", "vmnic0", "-w", "x"), "no VMkernel is running"),
         (("kernel", "stop"), "no VMkernel is running"),
     ],
 )
@@ -227,6 +226,16 @@ def test_what_cannot_be_is_one_line_and_changes_nothing(host: Path, words: tuple
     before = host.read_bytes()
     assert said in refused(*words)
     assert host.read_bytes() == before
+
+
+def test_a_capture_that_cannot_begin_leaves_its_file_alone(host: Path, tmp_path: Path) -> None:
+    file = tmp_path / "earlier.pcapng"
+    file.write_bytes(b"kept")
+    assert "no VMkernel is running" in refused("switch", "capture", "vmnic0", "-w", str(file))
+    done("kernel", "start")
+    assert "'vmnic7': expected an uplink" in refused("switch", "capture", "vmnic7", "-w", str(file))
+    assert "cannot write" in refused("switch", "capture", "VM Network", "-w", str(tmp_path / "none" / "file"))
+    assert file.read_bytes() == b"kept"
 
 
 def test_a_damaged_file_is_an_error_with_its_line_and_stays_as_it_is(host: Path) -> None:

@@ -16,21 +16,20 @@ from vmkernel.net.pcapng import PcapngWriter
 KINDS = ("uplink", "group", "port")
 
 
+def connected(place: KernelPlace, what: str) -> socket.socket:
+    """Raises BadOption for a point that is not there, HostRefused where no VMkernel is running."""
+    kind, name = point(what, place.ask("status"))
+    return place.open("capture", start=False, kind=kind, name=name)[0]
+
+
 class Capture:
-    """From `open` until `close`. `lost` frames passed by while nobody read what this writes."""
+    """Of what `connected` made, until `close`. `lost` frames passed by while nobody read what this writes."""
 
     def __init__(self, connection: socket.socket, out: BinaryIO) -> None:
         self._connection, self._out = connection, out
         self.writer = PcapngWriter(out)
         self.frames = self.lost = 0
         out.flush()
-
-    @classmethod
-    def open(cls, place: KernelPlace, what: str, out: BinaryIO) -> Capture:
-        """Raises BadOption for a point that is not there, HostRefused where no VMkernel is running."""
-        kind, name = point(what, place.ask("status"))
-        connection, _ = place.open("capture", start=False, kind=kind, name=name)
-        return cls(connection, out)
 
     def run(self, count: int | None = None, seconds: float | None = None) -> None:
         """Until so many frames have passed, so much time, or the VMkernel ends."""
