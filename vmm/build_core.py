@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "vmm" / "core"
 
 # In the order in which the declarations depend on one another; one that does not exist is left out.
-CDEF_HEADERS = ["core.h", "interrupts.h", "shadow_api.h", "host_offers.h"]
+CDEF_HEADERS = ["core.h", "interrupts.h", "shadow_api.h", "host_offers.h", "nic_rings.h"]
 
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion"]
 # No stack protector and no CET: both would put calls and landing pads between an op and its sibling call.

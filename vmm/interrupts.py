@@ -87,7 +87,9 @@ class Line:
 
 
 class NicFront:
-    """A PCnet's registers that the core answers. Whoever holds them may change all of `state`, and the core nothing."""
+    """A PCnet's registers that the core answers, and not its rings. Whoever holds them may change all of `state`."""
+
+    plan = None
 
     def __init__(self, interrupts: Interrupts, number: int) -> None:
         self.interrupts, self.number = interrupts, number
@@ -99,6 +101,12 @@ class NicFront:
     def give(self) -> None:
         """Let the core go on, and drive INTA# as `state` has it."""
         self.interrupts.kicked(lib.nic_give(self.interrupts.page, self.number))
+
+    def wire(self, fd: int | None) -> None:
+        """Nobody moves frames here."""
+
+    def has_room(self) -> None:
+        """Likewise."""
 
 
 class Interrupts:

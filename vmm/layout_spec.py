@@ -5,7 +5,7 @@ field is explained. tests/vmm/test_layout.py compares every offset and size with
 """
 
 from ctypes import LittleEndianStructure, c_int32, c_uint8, c_uint32, c_uint64, sizeof
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 # ---- core.h ----------------------------------------------------------------------------------------------------------
 
@@ -505,11 +505,66 @@ class NicFront(LittleEndianStructure):
         ("attended", c_uint32),
         ("waits", c_uint32),
         ("asserted", c_uint32),
-        ("reserved", c_uint32),
+        ("rings", c_uint32),
     ]
 
 
 assert sizeof(NicFront) == 56
+
+
+class NicRings(IntFlag):
+    """enum nic_rings: descriptor rings of a PCnet that the core walks."""
+
+    TRANSMIT = 1
+    RECEIVE = 2
+
+
+class NicAccepts(IntFlag):
+    """enum nic_accepts: what a PCnet receives besides what its hashes pick."""
+
+    UNICAST = 1
+    BROADCAST = 2
+    ALL = 4
+
+
+class NicRing(LittleEndianStructure):
+    """struct nic_ring."""
+
+    _fields_ = [
+        ("base", c_uint32),
+        ("length", c_uint32),
+        ("at", c_uint32),
+        ("seen", c_uint32),
+    ]
+
+
+assert sizeof(NicRing) == 16
+
+
+class NicPlan(LittleEndianStructure):
+    """struct nic_plan."""
+
+    _fields_ = [
+        ("exchanged", c_uint32),
+        ("pads", c_uint32),
+        ("accepts", c_uint32),
+        ("prompt", c_uint32),
+        ("deferred", c_uint32),
+        ("reserved", c_uint32),
+        ("transmit", NicRing),
+        ("receive", NicRing),
+        ("hashes", c_uint64),
+        ("address", c_uint8 * 8),
+        ("sent", c_uint64),
+        ("sent_octets", c_uint64),
+        ("refused", c_uint64),
+        ("received", c_uint64),
+        ("received_octets", c_uint64),
+        ("filtered", c_uint64),
+    ]
+
+
+assert sizeof(NicPlan) == 120
 
 
 class InterruptPage(LittleEndianStructure):
@@ -536,7 +591,10 @@ class InterruptPage(LittleEndianStructure):
         ("portED", c_uint32),
         ("owed_kicks", c_uint32),
         ("nic_lines", c_uint32),
-        ("reserved", c_uint32 * 6),
+        ("nic_bell", c_uint32),
+        ("nic_sleeps", c_uint32),
+        ("nic_starved", c_uint32),
+        ("reserved", c_uint32 * 3),
         ("nic", NicFront * 5),
     ]
 
@@ -566,5 +624,7 @@ STRUCTURES: dict[str, type[LittleEndianStructure]] = {
     "struct pm_timer": PmTimer,
     "struct guest_clock": GuestClock,
     "struct nic_front": NicFront,
+    "struct nic_ring": NicRing,
+    "struct nic_plan": NicPlan,
     "struct interrupts": InterruptPage,
 }

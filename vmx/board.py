@@ -74,6 +74,7 @@ from hw.vga_spec import SLOT as VGA_SLOT
 from hw.wiring import AddressLine20, BytePort, Device, PowerSwitch, ResetSwitch
 from vmm.interrupts import LINES, Interrupts, owned_ports
 from vmm.memory import GuestMemory
+from vmm.nic_hall import NicHall
 from vmm.state import StateFile
 from vmx.attachments import IDE_PLACES, Attachments, Disc, Disk
 from vmx.clock import HostWallClock
@@ -147,10 +148,12 @@ class Board:
         facts: MachineFacts,
         attachments: Attachments,
         operator: Operator,
+        hall: NicHall,
         *,
         local_time: bool = False,
     ) -> None:
-        """Wire only. `operator` is whom disks ask; `local_time`: the clock chip is set to that instead of UTC."""
+        """Wire only. `operator` is whom disks ask; `hall` is the network adapters'; `local_time`: the clock chip is set
+        to that instead of UTC."""
         self.state, self.memory, self.interrupts = state, memory, interrupts
         self._local_time, self._operator = local_time, operator
         self.attachments = attachments
@@ -170,7 +173,7 @@ class Board:
             self.pci.attach(*slot, chip)
         self.devices += self.scsi.devices()
         self.network = NetworkAdapters(
-            self._section, self._buses, self.links, memory, attachments.nics, attachments.scsi, host, interrupts.nic
+            self._section, self._buses, self.links, memory, attachments.nics, attachments.scsi, host, hall
         )
         for slot, nic in self.network.slots():
             self.pci.attach(*slot, nic)

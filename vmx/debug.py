@@ -43,7 +43,7 @@ class MachineUnderDebug:
     def __init__(self, machine: Machine, after_exit: runner.AfterExit | None = None) -> None:
         self.machine, self._after_exit = machine, after_exit
         machine.start()
-        machine.interrupts.stun()
+        machine.stun()
 
     @property
     def vcpu(self) -> Vcpu:
@@ -65,7 +65,7 @@ class MachineUnderDebug:
             if reason is INTERRUPT:
                 reason = self._finish_instruction()
         finally:
-            self.machine.interrupts.stun()
+            self.machine.stun()
         return self._stop(reason)
 
     def _finish_instruction(self) -> StopReason:

@@ -31,6 +31,7 @@ from vmm.engines.named import engine_named
 from vmm.interrupts import Event, Interrupts
 from vmm.layout_spec import InterruptPage, VcpuState
 from vmm.memory import GuestMemory
+from vmm.nic_hall import NicHall
 from vmm.state import StateFile
 from vmm.vcpu import Attention, ControlMapping, Vcpu
 from vmx import after_firmware, board, memory_map, video_map
@@ -116,6 +117,8 @@ class Machine:
             controls.append(ControlMapping(number))
             held.callback(controls[number].close)
         where = self._engine_map(controls)
+        self.nics = NicHall(where, self.interrupts)
+        held.callback(self.nics.close)
         self.processors: list[Processor] = []
         for number, control in enumerate(controls):
             made = engine(where, number, core_model(self._model))
@@ -125,7 +128,7 @@ class Machine:
         facts = MachineFacts(config.memory_mib, self.tsc_hz(), lib.RF_APIC_BUS_HZ, config.uuid)
         self.board = Board(
             self.state, self.memory, self.map, video, self.interrupts, self, facts, attachments, self.questions,
-            local_time=config.local_time,
+            self.nics, local_time=config.local_time,
         )  # fmt: skip
         self.board.claim_debug_ports(self)
         self.tables = FirmwareTables(self._board_facts())
@@ -253,6 +256,9 @@ class Machine:
         """State and memory are those of a machine that was suspended."""
         page = self.interrupts.state
         page.lock = page.owed_kicks = 0  # nobody is in the middle of anything, and all are kicked
+        page.nic_sleeps = page.nic_starved = 0
+        for front in page.nic:
+            front.held = front.rings = 0
         for vcpu in self.vcpus:
             vcpu.kick(Attention.FLUSH)
         self.board.sync()
@@ -340,13 +346,18 @@ class Machine:
         self._resting.append(action)
         self.kick_all()
 
+    def stun(self) -> None:
+        """Let no guest time pass; the vCPUs have been stopped before. All that devices did is in the state."""
+        self.interrupts.stun()
+        self.board.network.settle()
+
     def stand_still(self, asked: Callable[[], bool]) -> None:
         """Rest, and let no guest time pass, as long as `asked` says so or until the run ends. Under the lock."""
 
         def stand() -> None:
             try:
                 while asked() and not self.is_wanted_back():
-                    self.interrupts.stun()  # again, for what is done meanwhile may have ended it
+                    self.stun()  # again, for what is done meanwhile may have ended it
                     if self._posted:
                         self._posted.popleft()()
                     elif self._resting:
@@ -361,9 +372,10 @@ class Machine:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Keep every other vCPU out of the guest. The caller has the lock, and no vCPU enters without it."""
+        """Keep every other vCPU, and frames, out of the guest. The caller has the lock; no vCPU enters without it."""
         me = threading.get_ident()
         held = []
+        self.nics.stop()
         try:
             for processor in self.processors:
                 if processor.thread == me:
@@ -375,6 +387,7 @@ class Machine:
         finally:
             for processor in held:
                 processor.inside.release()
+            self.nics.go()
 
     def limit_time(self, seconds: float) -> None:
         self.deadline_ns = time.monotonic_ns() + int(seconds * 1e9)

@@ -16,12 +16,13 @@ from typing import Any
 from hw.firmware.board import PciInterrupt
 from hw.net.vlance import Vlance, VlanceState
 from hw.net.vmxnet_pci import VmxnetPci, VmxnetPciState
-from hw.net.wiring import CoreFront
 from hw.pci import PciBuses, PciLinks
 from hw.wiring import Device, GuestMemory
 from ringfence.errors import HostRefused
+from vmm.nic_hall import NicHall
 from vmx.network_cable import Cable, CableHost, SwitchPort
 from vmx.network_config import NicKind
+from vmx.network_threads import NetworkThreads
 
 FIRST_SLOT, SLOTS, INTA = 0x11, 32, 1
 POLL_MIN_S, POLL_MAX_S = 0.002, 0.032
@@ -59,21 +60,21 @@ class NetworkAdapters:
 
     def __init__(
         self, section: Section, buses: PciBuses, links: PciLinks, memory: GuestMemory,
-        nics: Mapping[int, PluggedNic], scsi: Mapping[int, object], host: CableHost,
-        front: Callable[[int], CoreFront],
+        nics: Mapping[int, PluggedNic], scsi: Mapping[int, object], host: CableHost, hall: NicHall,
     ) -> None:  # fmt: skip
-        """Wire only. `scsi`: the machine's SCSI adapters by number; `front`: where the core answers, by adapter."""
+        """Wire only. `scsi`: the machine's SCSI adapters by number; `hall`: where the core answers, and walks rings."""
         self._slots = nic_slots(nics, scsi)
         self.chips: dict[int, Adapter] = {}
         self.cables: dict[int, Cable] = {}
         self._poller = Poller(host, self._wants_poll, self._poll, self._is_urgent)
+        self._threads = NetworkThreads(hall, self.cables)
         for number, nic in nics.items():
             state = section(f"ethernet{number}", STATES[nic.kind])
             pin = links.pin(self._slots[number], INTA)
             cable = Cable(host, nic.port, plugged=nic.connected)
             cable.look_soon = self._poller.hurry
             chip: Adapter = (
-                Vlance(state, buses, pin, memory, cable, nic.address, nic.rom, front(number))
+                Vlance(state, buses, pin, memory, cable, nic.address, nic.rom, hall.front(number))
                 if nic.kind is NicKind.VLANCE
                 else VmxnetPci(state, buses, pin, memory, cable, nic.address)
             )
@@ -104,10 +105,17 @@ class NetworkAdapters:
             cable.start()
         if any(isinstance(chip, Vlance) for chip in self.chips.values()):
             self._poller.start()
+            self._threads.start()
+
+    def settle(self) -> None:
+        """Guest time stands still: from here on no frame moves, and all that did is in the state."""
+        for chip in self.chips.values():
+            chip.settle()
 
     def close(self) -> None:
         """The machine is switched off. Idempotent."""
         self._poller.stop()
+        self._threads.close()
         for cable in self.cables.values():
             cable.close()
 

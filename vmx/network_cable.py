@@ -2,7 +2,8 @@
 
 The adapter calls from a vCPU's thread, under the machine's lock, and the port is called there, too; the port calls back
 from any thread. A frame that finds no buffer waits until the driver has given some back; of more than QUEUE_MAX the
-oldest is lost, in the adapter's eyes too, as frames on a wire would be.
+oldest is lost, in the adapter's eyes too, as frames on a wire would be. Where the adapter can use the port's socket
+itself (`Nic.wire`), most frames do not come this way.
 """
 
 from __future__ import annotations
@@ -37,6 +38,13 @@ class CableEnd(Protocol):
     def switched(self, on: bool) -> None:
         """The port is on, or off: the guest sees it as its link."""
 
+    def wire(self, fd: int | None) -> bool:
+        """The socket that frames come from and go to, until it is another or None; the one before is not used any more.
+
+        True: it is read at this end, and `SwitchPort.heard` gets what is no frame for the adapter's ring. The caller
+        holds nothing that `SwitchPort.send` needs.
+        """
+
 
 class SwitchPort(Protocol):
     """One port of a virtual switch. All but `close` is called under the machine's lock, and none of it raises."""
@@ -52,6 +60,12 @@ class SwitchPort(Protocol):
 
     def set_filter(self, wanted: AddressFilter) -> None:
         """What the adapter's driver wants; the adapter drops what it did not want."""
+
+    def heard(self, message: memoryview | None) -> None:
+        """A message of the socket given to `CableEnd.wire`; None: nobody is at its other end. Any thread."""
+
+    def is_full(self) -> None:
+        """That socket takes no more: `CableEnd.writable` follows. Any thread."""
 
     def close(self) -> None:
         """The machine is switched off: the port is free. Idempotent."""
@@ -127,6 +141,7 @@ class Cable:
     def _unplug(self) -> None:
         if (port := self._live) is not None:
             port.disconnect()
+            self._adapter.wire(None)
         self._on = self._blocked = False
         self._frames.clear()
         self._say_whether_frames_wait()
@@ -208,7 +223,27 @@ class Cable:
             self.look_soon()
 
     def writable(self) -> None:
+        if not self._adapter.has_room():
+            self.scan_soon()
+
+    def wire(self, fd: int | None) -> bool:
+        return self._adapter.wire(fd)
+
+    # from the machine's network threads
+
+    def scan_soon(self) -> None:
+        """The adapter is to look at its transmit ring."""
         self._host.post(self._adapter.port_ready)
+
+    def is_full(self) -> None:
+        if (port := self.port) is not None:
+            port.is_full()
+
+    def heard(self, message: memoryview | None) -> None:
+        if (port := self.port) is not None:
+            port.heard(message)
+
+    # from the port, any thread
 
     def switched(self, on: bool) -> None:
         self._host.post(lambda: self._switch(on))

@@ -112,20 +112,27 @@ class NetworkPorts:
                 with suppress(KeyError, OSError, ValueError):
                     selector.unregister(key.fd)
         for fd, (port, one) in wanted.items():
-            events = selectors.EVENT_READ | selectors.EVENT_WRITE * port.waits_for_room
+            events = selectors.EVENT_READ * (not port.is_wired) | selectors.EVENT_WRITE * port.waits_for_room
             registered = selector.get_map().get(fd)
-            if fd >= 0 and registered is None:
-                selector.register(fd, events, (port, one))
-            elif registered is not None and registered.events != events:
+            if registered is None:
+                if fd >= 0 and events:
+                    selector.register(fd, events, (port, one))
+            elif not events:
+                selector.unregister(fd)
+            elif registered.events != events:
                 selector.modify(fd, events, (port, one))
         return min((one for one in due if one is not None), default=None)
 
 
 class KernelPort:
-    """A SwitchPort: see network_cable.py. Calls come under the machine's lock, what is received on the thread."""
+    """A SwitchPort: see network_cable.py. Calls come under the machine's lock, what is received on the thread, or on
+    the one that reads the socket where the cable's other end does.
+    """
 
     def __init__(self, owner: NetworkPorts, group: str, address: bytes, label: str) -> None:
         self._owner, self.group, self.address, self.label = owner, group, address, label
+        self._wiring = threading.Lock()  # taken before the other one, and never in `send`
+        self.is_wired = False
         self._lock = threading.RLock()  # guards what follows
         self._socket: socket.socket | None = None
         self._end: CableEnd | None = None
@@ -141,12 +148,21 @@ class KernelPort:
         with self._lock:
             self._end = end
             self._tell()
-            return self._on
+        self._wire()
+        return self._on
 
     def disconnect(self) -> None:
         with self._lock:
             self._end, self.is_blocked = None, False
             self._tell()
+        self._wire()
+
+    def _wire(self) -> None:
+        """Say to the cable's other end which socket it is now."""
+        with self._wiring:
+            end, connection = self._end, self._socket
+            self.is_wired = end is not None and end.wire(None if connection is None else connection.fileno())
+        self._owner.wake()
 
     def send(self, frame: list[memoryview]) -> bool:
         length = sum(map(len, frame))
@@ -169,6 +185,21 @@ class KernelPort:
                 wanted.address, wanted.receiving, wanted.unicast, wanted.broadcast, wanted.promiscuous, wanted.hashes
             )
             self._tell()
+
+    def heard(self, message: memoryview | None) -> None:
+        try:
+            if message is not None:
+                self._take(message)
+                return
+        except BadInput:
+            pass
+        self.unplug()
+        self._owner.wake()
+
+    def is_full(self) -> None:
+        with self._lock:
+            self.is_blocked = True
+        self._owner.wake()
 
     def close(self) -> None:
         with self._lock:
@@ -196,14 +227,17 @@ class KernelPort:
                 self._tell()
             if self._end is not None:
                 self._end.switched(self._on)
+        self._wire()
 
     def unplug(self) -> None:
         """The connection, if there is one, has ended."""
         with self._lock:
             connection, self._socket = self._socket, None
             was_blocked, self.is_blocked, self._on = self.is_blocked, False, False
-            if connection is not None:
-                connection.close()
+        if connection is not None:
+            self._wire()
+            connection.close()
+        with self._lock:
             if self._end is not None and connection is not None:
                 self._end.switched(False)
                 if was_blocked:

@@ -59,7 +59,7 @@ class LiveTaking:
     def freeze(self) -> None:
         """What fails is kept for `finish`: the machine goes on."""
         started = time.monotonic()
-        self.machine.interrupts.stun()
+        self.machine.stun()
         try:
             self._freeze()
         except RingfenceError as error:

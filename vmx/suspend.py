@@ -73,7 +73,7 @@ def suspend_soon(
         if machine.questions.is_open:  # and the machine stands still already
             failed(HostRefused(f"suspend: the machine waits for an answer: {machine.questions.text}"))
             return
-        machine.interrupts.stun()
+        machine.stun()
         try:
             suspend(machine, path)
             saved()

@@ -5,6 +5,8 @@ interrupt which only ask, acknowledge, mask and unmask. While nobody works on th
 (`NicFront`), answers for them in the ports, and drives INTA#. Whoever enters the chip holds them: they are in the
 chip's own state meanwhile, and every access comes to the chip. Off, where the ports are not all ours, or there is no
 core: then they are in the chip's state all the time.
+
+The same goes for the rings, whose ordinary frames the core moves itself (pcnet_walked.py), where the core has a plan.
 """
 
 from __future__ import annotations
@@ -13,20 +15,24 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
-from hw.net.pcnet_registers import Registers
+from hw.net.pcnet import Pcnet
 from hw.net.pcnet_spec import APROM_BYTES, DWIO, WINDOW_BYTES, Bcr, Csr
+from hw.net.pcnet_walked import describe, take_back
 from hw.net.wiring import CoreFront
+from vmm.layout_spec import NicRings
 
 ANSWERED = range(APROM_BYTES, WINDOW_BYTES)  # of the window: RDP and RAP are in them
+TRANSMIT = int(NicRings.TRANSMIT)
 STATUS, INTERRUPT_MASK, BUS = int(Csr.STATUS), int(Csr.INTERRUPT_MASK), int(Bcr.BUS)
 
 
 class Front:
     """`drive` sets the level of the chip's pin when it is not the core's to do."""
 
-    def __init__(self, registers: Registers, core: CoreFront | None, drive: Callable[[], None]) -> None:
+    def __init__(self, pcnet: Pcnet, core: CoreFront | None, drive: Callable[[], None]) -> None:
         """Wire only."""
-        self.registers, self.core, self.drive = registers, core, drive
+        self.pcnet, self.registers, self.core, self.drive = pcnet, pcnet.registers, core, drive
+        self.plan = None if core is None else core.plan
         self.port = self.inputs = 0
         self._holders = 0
 
@@ -47,12 +53,16 @@ class Front:
     def hold(self) -> None:
         """Enter the chip. Under the machine's lock; whoever is in it may enter again."""
         self._holders += 1
-        if self._holders > 1 or (core := self.core) is None or not core.state.port:
+        if self._holders > 1 or (core := self.core) is None:
             return
         core.hold()
+        if not core.state.port:
+            return
         there, state, csr = core.state, self.registers.state, self.registers.csr
         state.rap, csr[STATUS], csr[INTERRUPT_MASK] = there.rap, there.csr0, there.csr3
         state.attended, state.unsaid = there.attended, there.unsaid
+        if self.plan is not None and there.rings:
+            take_back(self.registers, self.plan, there.rings, self.pcnet.transmitter.stats, self.pcnet.receiver.stats)
 
     def give(self) -> None:
         """Leave the chip."""
@@ -68,13 +78,16 @@ class Front:
             there.others, there.careful = registers.other_causes(), registers.user_interrupt_waits()
             there.width, there.lines = 4 if registers.bcr[BUS] & DWIO else 2, self.inputs
             there.port = self.port
+            if self.plan is not None:
+                there.rings = describe(registers, self.plan, may_master=self.pcnet.bus.may_master)
             core.give()
             if not was_on:
                 self.drive()
-        elif there.port:
-            there.port = 0
+            return
+        if there.port:
+            there.port = there.rings = 0
             self.drive()
-            core.give()
+        core.give()
 
     # any thread; a moment old
 
@@ -86,10 +99,28 @@ class Front:
     def unsaid(self) -> int:
         return int(self.core.state.unsaid if self.is_on and self.core else self.registers.state.unsaid)
 
+    @property
+    def sends(self) -> bool:
+        """Does the core look at the transmit ring, unasked too?"""
+        return self.core is not None and bool(self.core.state.rings & TRANSMIT)
+
     def set_waits(self, waits: bool) -> None:
         """Frames wait until the driver lets them through."""
         if self.core is not None:
             self.core.state.waits = int(waits)
+
+    def wire(self, fd: int | None) -> bool:
+        """Does the core use it?"""
+        if self.plan is None or self.core is None:
+            return False
+        self.core.wire(fd)
+        return True
+
+    def has_room(self) -> bool:
+        """Does the core go on sending?"""
+        if self.core is not None:
+            self.core.has_room()
+        return self.sends
 
 
 class HasFront(Protocol):

@@ -73,7 +73,7 @@ class Vlance(PciDevice):
         self.state, self.line, self.port = state, intx, port
         self.pcnet = Pcnet(state.pcnet, self, memory, port, address)
         self.vmxnet = Vmxnet(state.vmxnet, self, memory, port, address)
-        self.front = Front(self.pcnet.registers, core, self.interrupt_changed)
+        self.front = Front(self.pcnet, core, self.interrupt_changed)
         self._rom = ExpansionRom(rom)
         intx.links.rerouted.append(self._rerouted)
 
@@ -152,8 +152,8 @@ class Vlance(PciDevice):
 
     @property
     def owes_word(self) -> bool:
-        """Were frames sent of which the driver has yet to be told? `poll` does it."""
-        return bool(self.front.unsaid)
+        """Were frames sent of which the driver has yet to be told, by `poll`?"""
+        return bool(self.front.unsaid) and not self.front.sends
 
     @property
     def attended(self) -> bool:
@@ -167,10 +167,20 @@ class Vlance(PciDevice):
         self.pcnet.set_link(up)
         self.vmxnet.set_link(up)
 
+    def wire(self, fd: int | None) -> bool:
+        return self.front.wire(fd)
+
+    def has_room(self) -> bool:
+        return self.front.has_room()
+
+    @inside
+    def settle(self) -> None:
+        """What the core has done so far is in the state."""
+
     @property
     def wants_poll(self) -> bool:
         """Is `poll` to be called, every two milliseconds or so?"""
-        return not self.state.morphed and self.pcnet.wants_poll
+        return not self.state.morphed and not self.front.sends and self.pcnet.wants_poll
 
     @inside
     def poll(self) -> None:

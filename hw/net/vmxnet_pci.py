@@ -57,6 +57,15 @@ class VmxnetPci(PciDevice):
     def set_waits(self, waits: bool) -> None:
         """The driver's access is seen anyway."""
 
+    def wire(self, fd: int | None) -> bool:
+        return False
+
+    def has_room(self) -> bool:
+        return False
+
+    def settle(self) -> None:
+        """All is in the state."""
+
     def poll(self) -> None:
         """Nothing goes on unasked."""
 

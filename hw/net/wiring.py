@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from vmm.layout_spec import NicFront
+from vmm.layout_spec import NicFront, NicPlan
 
 Frame = Sequence[memoryview]
 
@@ -47,10 +47,19 @@ class CoreFront(Protocol):
     def state(self) -> NicFront:
         """The chip's to change while it is held."""
 
+    @property
+    def plan(self) -> NicPlan | None:
+        """Likewise, where the core walks rings."""
+
     def hold(self) -> None: ...
 
     def give(self) -> None:
         """INTA# is driven anew."""
+
+    def wire(self, fd: int | None) -> None:
+        """As `Nic.wire`, where there is a plan."""
+
+    def has_room(self) -> None: ...
 
 
 class Nic(Protocol):
@@ -77,3 +86,12 @@ class Nic(Protocol):
 
     def set_link(self, up: bool) -> None:
         """A level."""
+
+    def wire(self, fd: int | None) -> bool:
+        """A socket that frames come from and go to, until it is another or None. False: the adapter cannot use it.
+
+        Any thread, which holds nothing that `Port` needs. Once it returns the one before is not used any more.
+        """
+
+    def has_room(self) -> bool:
+        """That socket was full. False: `port_ready` is to be called. Any thread, likewise."""

@@ -62,6 +62,12 @@ class Nic:
     def port_ready(self) -> None:
         self.asked += 1
 
+    def wire(self, fd: int | None) -> bool:
+        return False
+
+    def has_room(self) -> bool:
+        return False
+
     def set_link(self, up: bool) -> None:
         self.link.append(up)
 

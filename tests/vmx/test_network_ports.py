@@ -52,6 +52,9 @@ class AnsweringEnd:
     def switched(self, on: bool) -> None:
         """It stays."""
 
+    def wire(self, fd: int | None) -> bool:
+        return False
+
 
 class Lan:
     """Ports on the switch for a machine's adapters; stands in for network_machine.Lan."""

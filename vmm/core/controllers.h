@@ -95,6 +95,8 @@ void intr_unlock(struct interrupts *i, uint32_t token);
 uint32_t intr_sync(struct interrupts *i);		/* vCPUs with new events */
 uint32_t intr_deadlines(struct interrupts *i);	/* after timers were programmed: vCPUs whose deadline is sooner now */
 void wire_update(struct interrupts *i, uint32_t line);	/* an input may have changed: tell both controllers */
+uint32_t nic_tell(struct interrupts *i, uint32_t number, uint32_t causes);	/* causes in CSR0: vCPUs to kick */
+void nic_ring(struct interrupts *i);		/* the bell; with the lock or without */
 
 /* pic.c */
 void pic_reset(struct pic *p);

@@ -161,6 +161,9 @@ struct guest_clock {
 /* Causes of a PCnet's interrupt that are not in CSR0; NIC_SYSTEM whatever IENA is. */
 enum nic_cause { NIC_NONE, NIC_PLAIN, NIC_SYSTEM };
 
+/* Descriptor rings of a PCnet that nic_rings.c walks. */
+enum nic_rings { NIC_TRANSMIT = 1, NIC_RECEIVE = 2 };
+
 /* A PCnet's registers that its driver uses at each interrupt.  While `port` is set, here and not in the device. */
 struct nic_front {
 	uint32_t port;		/* I/O port of RDP; 0: no access is answered here */
@@ -176,7 +179,7 @@ struct nic_front {
 	uint32_t attended;	/* the driver has been interrupted and has not allowed it again */
 	uint32_t waits;		/* frames wait until it does.  Set by any thread, without the lock */
 	uint32_t asserted;	/* [output] INTA# */
-	uint32_t reserved;
+	uint32_t rings;		/* enum nic_rings: rings that are walked while nobody holds this.  TDMD rings `nic_bell` */
 };
 
 struct interrupts {
@@ -200,7 +203,10 @@ struct interrupts {
 	uint32_t portED;
 	uint32_t owed_kicks;	/* vCPUs that gained an event when another one took its own: intr_owed() */
 	uint32_t nic_lines;	/* [output] inputs that PCnets assert */
-	uint32_t reserved[6];
+	uint32_t nic_bell;	/* counts what drivers want to have looked at: the futex of whoever walks rings */
+	uint32_t nic_sleeps;	/* whoever does sleeps there */
+	uint32_t nic_starved;	/* a bit for each front: frames wait in front of a full receive ring */
+	uint32_t reserved[3];
 	struct nic_front nic[RF_NICS];
 };
 

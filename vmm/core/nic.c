@@ -6,8 +6,10 @@
  *
  *   N1  whoever works on the chip holds the front: `held` is set, and every access leaves the guest, as one does that
  *       would make the chip do something (INIT, STRT, STOP, TDMD), that is for another register, or of another width;
+ *       but TDMD, where the ring is walked by somebody whom the bell calls (nic_rings.c);
  *   N2  what is answered here reads, writes and interrupts as the device's own code would have it;
- *   N3  while frames wait for the driver, the write with which it lets the next interrupt through leaves the guest.
+ *   N3  while frames wait for the driver, the write with which it lets the next interrupt through leaves the guest, or
+ *       rings the bell, where they wait for nic_rings.c.
  *
  * Source: AMD Am79C970A data sheet (publication 19436), "Control and Status Registers" (RAP, CSR0, CSR3).
  */
@@ -59,6 +61,23 @@ drive(struct interrupts *i, struct nic_front *f)
 	return intr_sync(i);
 }
 
+void
+nic_ring(struct interrupts *i)
+{
+	__atomic_fetch_add(&i->nic_bell, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&i->nic_sleeps, __ATOMIC_SEQ_CST))
+		sys_futex_wake(&i->nic_bell, 1);
+}
+
+uint32_t
+nic_tell(struct interrupts *i, uint32_t number, uint32_t causes)
+{
+	struct nic_front *f = &i->nic[number % RF_NICS];
+
+	f->csr0 |= causes;
+	return drive(i, f);
+}
+
 static struct nic_front *
 find(struct interrupts *i, uint32_t port, uint32_t size, enum which *which)
 {
@@ -108,18 +127,29 @@ lets_through(uint32_t csr0, uint32_t csr3)
 	return (csr0 & IENA) && !(csr3 & RINT);
 }
 
+/* Is a write of CSR0 answered here? */
+static uint32_t
+is_plain(const struct nic_front *f, uint32_t value)
+{
+	const uint32_t heard = f->rings & NIC_TRANSMIT ? TDMD : 0;
+
+	return !(value & ACTIONS & ~heard) && !(f->csr0 & TDMD & ~heard) && !f->careful;
+}
+
 static uint32_t
 write_rdp(struct interrupts *i, struct nic_front *f, uint32_t value, uint32_t *kick)
 {
 	const uint32_t attended = f->attended;
-	uint32_t csr0 = f->csr0, csr3 = f->csr3;
+	uint32_t csr0 = f->csr0, csr3 = f->csr3, bell = 0;
 
-	if (f->rap == INTERRUPT_MASK)
+	if (f->rap == INTERRUPT_MASK) {
 		csr3 = value;
-	else if (f->rap == STATUS && !(value & ACTIONS) && !(csr0 & TDMD) && !f->careful)
-		csr0 = (csr0 & ~((value & CLEARED) | IENA)) | (value & IENA);
-	else
+	} else if (f->rap == STATUS && is_plain(f, value)) {
+		csr0 = (csr0 & ~((value & CLEARED) | IENA)) | (value & (IENA | TDMD));
+		bell = value & TDMD;
+	} else {
 		return 0;
+	}
 	if (lets_through(csr0, csr3)) {
 		/* A frame that arrives now sees that nobody is at work, or we see that it waits. */
 		__atomic_store_n(&f->attended, 0, __ATOMIC_SEQ_CST);
@@ -127,10 +157,13 @@ write_rdp(struct interrupts *i, struct nic_front *f, uint32_t value, uint32_t *k
 			__atomic_store_n(&f->attended, attended, __ATOMIC_RELAXED);
 			return 0;	/* N3 */
 		}
+		bell |= __atomic_load_n(&i->nic_starved, __ATOMIC_SEQ_CST) >> (f - i->nic) & 1;
 	}
 	f->csr0 = csr0;
 	f->csr3 = csr3;
 	*kick |= drive(i, f);
+	if (bell)
+		nic_ring(i);
 	return 1;
 }
 

@@ -59,6 +59,9 @@ class NoteTaker:
     def switched(self, on: bool) -> None:
         self.links.append(on)
 
+    def wire(self, fd: int | None) -> bool:
+        return False
+
     def send(self, frame: bytes) -> None:
         """Waits for room, if need be."""
         self.room.clear()
