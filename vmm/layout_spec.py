@@ -218,7 +218,7 @@ class ControlPage(LittleEndianStructure):
         ("attention", c_uint32),
         ("running", c_uint32),
         ("halted", c_uint32),
-        ("turn", c_uint32),
+        ("reserved1", c_uint32),
         ("quantum_us", c_uint32),
         ("single_step", c_uint32),
         ("trace_mask", c_uint32),
@@ -235,10 +235,13 @@ class ControlPage(LittleEndianStructure):
         ("pid", c_int32),
         ("crew", c_int32 * 8),
         ("kick_fd", c_int32 * 8),
+        ("before_turn", c_uint8 * 48),
+        ("turn", c_uint32),
+        ("after_turn", c_uint8 * 60),
     ]
 
 
-assert sizeof(ControlPage) == 10320
+assert sizeof(ControlPage) == 10432 and ControlPage.turn.offset % 64 == 0  # a cache line
 
 
 class CpuidLeaf(LittleEndianStructure):

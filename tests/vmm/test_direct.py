@@ -288,14 +288,38 @@ def test_a_selector_loaded_before_a_page_is_missing_stays_loaded() -> None:
     assert p.v.seg[5].selector == 0
 
 
-@pytest.mark.xfail(strict=True, reason="CR4.OSFXSR is not looked at: a limit that docs/direct.md names")
-def test_sse_is_undefined_until_the_system_allows_it() -> None:
+@pytest.mark.parametrize("instruction", ["xorps %xmm0, %xmm0", "paddb %xmm1, %xmm2", "stmxcsr 0x50000"])
+def test_sse_is_undefined_until_the_system_allows_it(instruction: str) -> None:
     def prepare(p: OuterRings) -> None:
         p.v.cr4 &= ~CR4_OSFXSR
-        p.code("movl $50, %ecx\n9: loop 9b\nxorps %xmm0, %xmm0" + DONE)
+        p.code(f"movl $50, %ecx\n9: loop 9b\n{instruction}" + DONE)
 
-    event = same(prepare)._event()
+    p = same(prepare)
+    event = p._event()
     assert event is not None and event.vector == 6
+    assert declined(p, "CODE") > 0
+
+
+def test_code_without_sse_runs_directly_before_the_system_allows_it() -> None:
+    def prepare(p: OuterRings) -> None:
+        p.v.cr4 &= ~CR4_OSFXSR
+        p.code("movl $50, %ecx\n9: loop 9b\npaddb %mm1, %mm2\nmovnti %eax, -8(%esp)\nsfence" + DONE)
+
+    p = same(prepare)
+    assert p.stays[3] > 0 and declined(p, "CODE") == 0
+
+
+def test_sse_that_runs_becomes_undefined_when_the_system_forbids_it() -> None:
+    """And defined again: the page is in the window all the time, and its bytes are the same."""
+
+    def prepare(p: OuterRings) -> None:
+        p.handler(0x91, f"movl %cr4, %eax\nxorl ${CR4_OSFXSR}, %eax\nmovl %eax, %cr4\niret")
+        p.handler(6, LOG_WORD + "log_word %ecx\naddl $3, (%esp)\niret")  # XORPS has three bytes
+        p.code("movl $6, %ecx\n1: xorps %xmm0, %xmm0\nint $0x91\nloop 1b" + DONE)
+
+    p = same(prepare)
+    assert p.log() == [5, 3, 1]
+    assert p.stays[3] > 0
 
 
 # ---- segments --------------------------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from vmm.engines import placement
-from vmm.engines.placement import RETRY, SPIN_NS, WINDOW, Placement
+from vmm.engines.placement import CROWDED_NS, RETRY, SPIN_NS, TRIAL, WINDOW, Placement
 
+SPARE_CPU = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one CPU: nobody can spin apart")
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the host lets nobody place processes")
 
 
@@ -41,10 +42,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return now
 
 
-def window(place: Placement, clock: list[int], ns: int) -> None:
-    for _ in range(WINDOW):
+def turns(place: Placement, clock: list[int], count: int, ns: int) -> None:
+    for _ in range(count):
         place.turn()
         clock[0] += ns
+
+
+def apart(sleeper: int, clock: list[int], spin: list[int], ns: int) -> Placement:
+    """One that has just begun to spin: its next turn is the first of a trial's."""
+    place = Placement(lambda: [sleeper], 0, spin.append)
+    turns(place, clock, RETRY * WINDOW, ns)
+    assert set(spin) == {0}
+    return place
 
 
 def test_the_runner_comes_home_whichever_world_ends_first(sleeper: int) -> None:
@@ -73,19 +82,66 @@ def test_both_are_on_one_cpu_and_move_now_and_then(sleeper: int, clock: list[int
     place.end()
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU: nobody can spin apart")
-def test_spinning_is_kept_only_where_it_is_faster(sleeper: int, clock: list[int]) -> None:
+@SPARE_CPU
+def test_spinning_is_kept_for_as_long_as_it_is_faster(sleeper: int, clock: list[int]) -> None:
     spin: list[int] = []
-    place = Placement(lambda: [sleeper], 0, spin.append)
-    for _ in range(RETRY):
-        window(place, clock, 10_000)
-    for _ in range(3):
-        window(place, clock, 4_000)
-        assert spin[-1] == SPIN_NS
-    window(place, clock, 12_000)
+    place = apart(sleeper, clock, spin, 40_000)
+    turns(place, clock, TRIAL + 3 * WINDOW, 28_000)
+    assert spin[-1] == SPIN_NS
+    turns(place, clock, WINDOW + TRIAL, 48_000)
     place.turn()
     assert spin[-1] == 0
     place.end()
+
+
+@SPARE_CPU
+def test_one_slow_look_does_not_end_spinning(sleeper: int, clock: list[int]) -> None:
+    spin: list[int] = []
+    place = apart(sleeper, clock, spin, 40_000)
+    for _ in range(3):
+        turns(place, clock, TRIAL, 100_000)
+        turns(place, clock, TRIAL, 28_000)
+        assert spin[-1] == SPIN_NS
+        turns(place, clock, WINDOW - TRIAL, 28_000)
+        turns(place, clock, TRIAL, 28_000)
+    place.end()
+
+
+@SPARE_CPU
+def test_two_that_spin_have_a_cpu_each(sleeper: int, clock: list[int]) -> None:
+    spin: list[int] = []
+    place = apart(sleeper, clock, spin, 40_000)
+    place.turn()
+    assert spin[-1] == SPIN_NS
+    assert len(os.sched_getaffinity(sleeper)) == 1
+    assert not os.sched_getaffinity(sleeper) & os.sched_getaffinity(0)
+    place.end()
+
+
+@SPARE_CPU
+def test_sparse_exits_are_not_spun_for(sleeper: int, clock: list[int]) -> None:
+    spin: list[int] = []
+    place = apart(sleeper, clock, spin, 70_000)
+    turns(place, clock, RETRY * WINDOW, 70_000)
+    assert set(spin) == {0}
+    place.end()
+
+
+@SPARE_CPU
+def test_where_worlds_want_every_cpu_only_dense_exits_are_spun_for(sleeper: int, clock: list[int]) -> None:
+    two = set(sorted(os.sched_getaffinity(0))[:2])
+    os.sched_setaffinity(0, two)
+    other = Placement(lambda: [sleeper], 1, lambda ns: None)
+    other.turn()
+    spin: list[int] = []
+    place = apart(sleeper, clock, spin, 40_000)
+    turns(place, clock, 2 * WINDOW, 40_000)
+    assert set(spin) == {0}
+    turns(place, clock, WINDOW + 1, 20_000)
+    assert spin[-1] == CROWDED_NS
+    place.end()
+    other.end()
+    assert os.sched_getaffinity(0) == two
 
 
 def test_a_world_that_is_gone_does_not_matter() -> None:

@@ -290,7 +290,7 @@ struct control {
 	uint32_t attention;	/* enum attention; also the futex a halted runner sleeps on */
 	uint32_t running;	/* 1 while a runner is inside run() */
 	uint32_t halted;	/* 1 while it sleeps there */
-	uint32_t turn;		/* worlds: whose turn it is: enum turn (futex) */
+	uint32_t reserved1;
 	uint32_t quantum_us;	/* worlds: the argument of run() */
 	uint32_t single_step;	/* enum step */
 	uint32_t trace_mask;	/* enum trace_kind */
@@ -307,6 +307,9 @@ struct control {
 	int32_t pid;		/* worlds: the process */
 	int32_t crew[8];	/* and the others that belong to it, 0 where there is none: world_crew.c */
 	int32_t kick_fd[8];	/* a pidfd of that process, in the process of vCPU n's world; [RF_VCPUS]: in the VMX */
+	uint8_t before_turn[48];	/* whoever spins looks at a cache line that nothing else is stored to */
+	uint32_t turn;		/* worlds: whose turn it is: enum turn (futex) */
+	uint8_t after_turn[60];
 };
 
 /* ---- CPU model ----------------------------------------------------------------- */
@@ -425,6 +428,14 @@ struct world_page {
  * open; it dies with the calling thread.  Its process id, or a negative errno.
  */
 int world_spawn(int32_t image_fd, const int32_t *fds, uint32_t count, const char *argument);
+
+enum world_run_failure {
+	RUN_LATE = -1,		/* the turn is not back yet: wait for it */
+	RUN_NOT_OURS = -2	/* the world had the turn already: nothing was asked of it */
+};
+
+/* A whole WORLD_RUN: the exit's kind, or enum world_run_failure. */
+int world_run(struct control *ctl, uint32_t quantum_us, uint32_t spin_ns, uint64_t timeout_ns);
 
 /* Give the world its turn, for control.command; then wait as world_wait does. */
 int world_turn(struct control *ctl, uint32_t spin_ns, uint64_t timeout_ns);

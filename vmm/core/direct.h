@@ -18,11 +18,14 @@
 bool direct_run(struct engine *e);
 /* A burst begins: an outer ring was entered. */
 void direct_burst_begins(struct engine *e);
+/* The guest's time in ns at the end of the last stay, if it was only some instructions ago; else 0. */
+uint64_t direct_just_left(const struct engine *e);
 
 #else
 
 static inline bool direct_run(struct engine *e) { (void)e; return false; }
 static inline void direct_burst_begins(struct engine *e) { (void)e; }
+static inline uint64_t direct_just_left(const struct engine *e) { (void)e; return 0; }
 
 #endif
 

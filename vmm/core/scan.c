@@ -18,6 +18,7 @@
 #include "scan.h"
 #include "scan_insn.h"
 
+#define SSE_BIT 7
 #define SWEEPS 16u		/* beginnings behind an unknown place: no instruction that hides one is longer */
 #define VOTERS 16u
 #define VOTE_NEAREST 32u	/* bytes before the instruction in question: enough to fall into step */
@@ -62,7 +63,7 @@ struct scan {
 	struct scan_result *r;
 	uint32_t available;		/* bytes from the page's first */
 	uint32_t found;			/* enum scan_class */
-	uint32_t votes;
+	uint32_t votes, sse_votes;
 	uint64_t code[PAGE_SIZE / 64];		/* an instruction begins here: N1, N2 */
 	uint64_t targets[PAGE_SIZE / 64];	/* of branches in code */
 	uint64_t after[PAGE_SIZE / 64];		/* behind code that is sure */
@@ -140,7 +141,7 @@ vote(struct scan *s, uint32_t offset, uint32_t class, enum belief belief)
 	const uint32_t misses_most = belief == UNKNOWN && class != SCAN_CPUID ? VOTERS / 4 : VOTERS;
 	uint32_t at = to >= VOTERS ? to - VOTERS : 0, votes[VERDICTS] = { 0 };
 
-	if (s->votes++ >= VOTES_MOST)
+	if ((class == SCAN_SSE ? s->sse_votes++ : s->votes++) >= VOTES_MOST)
 		return class == SCAN_CPUID;
 	for (; at < to && votes[MISSED] < misses_most; at++)
 		votes[meets(s, at, offset, class)]++;
@@ -314,13 +315,15 @@ look_for_cpuid(struct scan *s)
 }
 
 uint32_t
-scan_page(const uint8_t page[PAGE_SIZE], uint32_t entry, const uint8_t *next, struct scan_result *r)
+scan_page(const uint8_t page[PAGE_SIZE], uint32_t entry, const uint8_t *next, bool sse, struct scan_result *r)
 {
 	struct scan s = { .page = page, .r = r, .available = next ? PAGE_SIZE + SCAN_LOOKAHEAD : PAGE_SIZE };
 	uint32_t i;
 
 	for (i = 0; i < SCAN_CLASSES; i++)
 		r->first[i] = PAGE_SIZE;
+	if (!sse)
+		r->first[SSE_BIT] = 0;		/* so that it is no news anywhere */
 	r->tail = r->carry = PAGE_SIZE;
 	__builtin_memcpy(s.seam, page + PAGE_SIZE - SCAN_LOOKAHEAD, SCAN_LOOKAHEAD);
 	if (next)
@@ -341,6 +344,8 @@ scan_page(const uint8_t page[PAGE_SIZE], uint32_t entry, const uint8_t *next, st
 	}
 	if (!(s.found & SCAN_CPUID))
 		look_for_cpuid(&s);
+	if (!sse)
+		r->first[SSE_BIT] = PAGE_SIZE;
 	return s.found;
 }
 

@@ -16,10 +16,11 @@ enum scan_class {
 	SCAN_SEG_READ = 8,	/* PUSH Sreg, MOV r/m,Sreg */
 	SCAN_SEG_LOAD = 16,	/* POP Sreg, MOV Sreg,r/m, LDS LES LFS LGS LSS */
 	SCAN_FAR = 32,		/* far CALL and JMP, RETF, IRET */
-	SCAN_SYSTEM = 64	/* SYSCALL, SYSENTER, XGETBV, VMCALL, VMMCALL */
+	SCAN_SYSTEM = 64,	/* SYSCALL, SYSENTER, XGETBV, VMCALL, VMMCALL */
+	SCAN_SSE = 128		/* what CR4.OSFXSR is about: XMM registers, MXCSR, FXSAVE and FXRSTOR; but for VEX and EVEX */
 };
 
-#define SCAN_CLASSES 7
+#define SCAN_CLASSES 8
 #define SCAN_LOOKAHEAD 24u	/* bytes of the next page that may be read */
 
 struct scan_result {
@@ -35,8 +36,9 @@ struct scan_result {
  * The classes found in a page of 32-bit code.  An instruction is known to begin at `entry` (PAGE_SIZE: nowhere).
  * `next` is the page that follows in linear memory, or NULL: then an instruction that ends there counts if the bytes
  * here tell its class.  Both must not change meanwhile, or the answer is of no use; nothing else happens then.
+ * SCAN_SSE is looked for only where `sse` says so.
  */
-uint32_t scan_page(const uint8_t page[PAGE_SIZE], uint32_t entry, const uint8_t *next, struct scan_result *r);
+uint32_t scan_page(const uint8_t page[PAGE_SIZE], uint32_t entry, const uint8_t *next, bool sse, struct scan_result *r);
 
 /* What `page` and then `next` hold in the instructions that lie across them and are told by bytes of both. */
 uint32_t scan_seam(const uint8_t page[PAGE_SIZE], const uint8_t next[PAGE_SIZE]);

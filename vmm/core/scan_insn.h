@@ -29,6 +29,14 @@ struct answer {			/* for an opcode marked FORM_ASK */
 	bool imm32;		/* the immediate has 32 bits whatever the operand size */
 };
 
+enum prefix { PREFIX_66 = 1, PREFIX_F2 = 2, PREFIX_F3 = 4 };	/* that choose among SSE's instructions */
+
+static inline uint32_t
+prefix_bit(uint32_t prefix)
+{
+	return prefix == 0x66 ? PREFIX_66 : prefix == 0xf2 ? PREFIX_F2 : prefix == 0xf3 ? PREFIX_F3 : 0;
+}
+
 #define MODRM_MOD(m) ((uint32_t)(m) >> 6)
 #define MODRM_REG(m) ((uint32_t)(m) >> 3 & 7)
 #define MODRM_RM(m) ((uint32_t)(m) & 7)
@@ -89,9 +97,19 @@ group_class(uint32_t opcode, uint32_t modrm)
 	return modrm == 0xc1 || modrm == 0xd0 || modrm == 0xd9 ? SCAN_SYSTEM : 0;	/* VMCALL, XGETBV, VMMCALL */
 }
 
+/* The maps 0F 38 and 0F 3A: with MMX registers unless there is a prefix, but for SHA; CRC32, MOVBE, ADCX, ADOX have none. */
+static uint8_t
+map_class(uint32_t map, uint32_t opcode, uint32_t prefixes)
+{
+	const bool sha = map == 0x38 ? opcode >= 0xc8 && opcode <= 0xcd : opcode == 0xcc;
+	const bool general = map == 0x38 && opcode >= 0xf0;
+
+	return (uint8_t)(sha || (!general && (prefixes & PREFIX_66)) ? SCAN_SSE : 0);
+}
+
 /* `at` is behind the opcode. */
 static struct answer
-ask_two_byte(uint32_t opcode, const uint8_t *p, uint32_t at, bool sse4a)
+ask_two_byte(uint32_t opcode, const uint8_t *p, uint32_t at, uint32_t prefixes)
 {
 	struct answer a = { .form = two_byte[opcode], .at = (uint8_t)at, .told = (uint8_t)at };
 
@@ -115,11 +133,22 @@ ask_two_byte(uint32_t opcode, const uint8_t *p, uint32_t at, bool sse4a)
 		break;
 	case 0x38:
 	case 0x3a:
+		a.told++;
+		a.class = map_class(opcode, p[at], prefixes);
 		a.at++;
 		break;
 	case 0x78:
-		if (sse4a)
-			a.form = FORM_MODRM | FORM_IW;		/* EXTRQ, INSERTQ: two bytes; else VMREAD */
+		if (prefixes & (PREFIX_66 | PREFIX_F2)) {	/* EXTRQ, INSERTQ: two bytes; else VMREAD */
+			a.form = FORM_MODRM | FORM_IW;
+			a.class = SCAN_SSE;
+		}
+		break;
+	case 0x79:
+		a.class = prefixes & (PREFIX_66 | PREFIX_F2) ? SCAN_SSE : 0;	/* the same; else VMWRITE */
+		break;
+	case 0xae:				/* FXSAVE, FXRSTOR, LDMXCSR, STMXCSR */
+		a.told++;
+		a.class = MODRM_REG(p[at]) < 4 && MODRM_MOD(p[at]) != MOD_REGISTER ? SCAN_SSE : 0;
 		break;
 	case 0xa0:
 	case 0xa8:
@@ -229,8 +258,8 @@ static inline __attribute__((always_inline)) struct insn
 insn_at(const uint8_t *p)
 {
 	struct insn x = { 0 };
-	bool size16 = false, addr16 = false, lock = false, sse4a = false;
-	uint32_t at = 0, opcode, form, undefined = 0;
+	bool size16 = false, addr16 = false, lock = false;
+	uint32_t at = 0, prefixes = 0, opcode, form, undefined = 0;
 
 	while (unlikely((form = one_byte[opcode = p[at++]]) == FORM_PREFIX)) {
 		if (at == MAX_LENGTH)
@@ -238,17 +267,21 @@ insn_at(const uint8_t *p)
 		size16 |= opcode == 0x66;
 		addr16 |= opcode == 0x67;
 		lock |= opcode == 0xf0;
-		sse4a |= opcode == 0x66 || opcode == 0xf2;
+		prefixes |= prefix_bit(opcode);
 	}
 	if (unlikely(opcode == 0x0f)) {
 		opcode = p[at++];
 		form = two_byte[opcode];
 		opcode |= 0x100;
+		if (form & (prefixes ? FORM_SSE | FORM_SIMD : FORM_SSE)) {
+			x.told = (uint8_t)at;
+			x.class = (uint8_t)(lock ? 0 : SCAN_SSE);
+		}
 	} else {
 		undefined = undefined_regs[opcode] >> REGS_INDEX(p[at]) & 1;
 	}
 	if (unlikely(form & FORM_ASK)) {
-		const struct answer a = opcode & 0x100 ? ask_two_byte(opcode & 0xff, p, at, sse4a) : ask_one_byte(opcode, p, at);
+		const struct answer a = opcode & 0x100 ? ask_two_byte(opcode & 0xff, p, at, prefixes) : ask_one_byte(opcode, p, at);
 
 		form = a.form;
 		at = a.at;

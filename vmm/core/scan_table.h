@@ -18,7 +18,9 @@ enum form {
 	FORM_PREFIX = 64,
 	FORM_UNDEFINED = 128,
 	FORM_RELATIVE = 256,	/* the immediate is the displacement of a branch */
-	FORM_STOP = 512		/* never runs on into the next instruction */
+	FORM_STOP = 512,	/* never runs on into the next instruction */
+	FORM_SSE = 1024,	/* works on XMM registers */
+	FORM_SIMD = 2048	/* the same with a prefix of 66, F2 or F3; without it on MMX registers, or on none */
 };
 
 #define o 0
@@ -35,6 +37,10 @@ enum form {
 #define MQ (FORM_MODRM | FORM_ASK)
 #define MBQ (FORM_MODRM | FORM_IB | FORM_ASK)
 #define WB (FORM_IW | FORM_IB)
+#define X (FORM_MODRM | FORM_SSE)
+#define XB (X | FORM_IB)
+#define V (FORM_MODRM | FORM_SIMD)
+#define VB (V | FORM_IB)
 #define J (FORM_IB | FORM_RELATIVE)
 #define JZ (FORM_IZ | FORM_RELATIVE)
 #define S FORM_STOP
@@ -70,21 +76,21 @@ static const uint16_t one_byte[256] = {
 static const uint16_t two_byte[256] = {
 /*	 0    1    2    3    4    5    6    7    8    9    a    b    c    d    e    f */
 	MQ,  MQ,  MQ,  MQ,   U,   Q,   o,   o,   o,   o,   U,   S,   U,   M,   o,  MB,	/* 0_ */
-	 M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,	/* 1_ */
-	MQ,  MQ,  MQ,  MQ,   U,   U,   U,   U,   M,   M,   M,   M,   M,   M,   M,   M,	/* 2_ */
+	 X,   X,   X,   X,   X,   X,   X,   X,   M,   M,   M,   M,   M,   M,   M,   M,	/* 1_ */
+	MQ,  MQ,  MQ,  MQ,   U,   U,   U,   U,   X,   X,   X,   X,   X,   X,   X,   X,	/* 2_ */
 	 o,   o,   o,   o,   o,   o,   U,   o,  MQ,   U, MBQ,   U,   U,   U,   U,   U,	/* 3_ */
 	 M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,	/* 4_ */
-	 M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,	/* 5_ */
-	 M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,	/* 6_ */
-	MB,  MB,  MB,  MB,   M,   M,   M,   o,  MQ,   M,   U,   U,   M,   M,   M,   M,	/* 7_ */
+	 X,   X,   X,   X,   X,   X,   X,   X,   X,   X,   X,   X,   X,   X,   X,   X,	/* 5_ */
+	 V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,	/* 6_ */
+	VB,  VB,  VB,  VB,   V,   V,   V,   o,  MQ,  MQ,   U,   U,   V,   V,   V,   V,	/* 7_ */
 	JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,	/* 8_ */
 	 M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,	/* 9_ */
-	 Q,   Q,   Q,   M,  MB,   M,   M,   M,   Q,   Q,   o,   M,  MB,   M,   M,   M,	/* a_ */
+	 Q,   Q,   Q,   M,  MB,   M,   M,   M,   Q,   Q,   o,   M,  MB,   M,  MQ,   M,	/* a_ */
 	 M,   M,  MQ,   M,  MQ,  MQ,   M,   M,   M,   M,  MB,   M,   M,   M,   M,   M,	/* b_ */
-	 M,   M,  MB,   M,  MB,  MB,  MB,   M,   o,   o,   o,   o,   o,   o,   o,   o,	/* c_ */
-	 M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,	/* d_ */
-	 M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,	/* e_ */
-	 M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M	/* f_ */
+	 M,   M,  XB,   M,  VB,  VB,  XB,   M,   o,   o,   o,   o,   o,   o,   o,   o,	/* c_ */
+	 V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,	/* d_ */
+	 V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,	/* e_ */
+	 V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   M	/* f_ */
 };
 
 #undef o
@@ -101,6 +107,10 @@ static const uint16_t two_byte[256] = {
 #undef MQ
 #undef MBQ
 #undef WB
+#undef X
+#undef XB
+#undef V
+#undef VB
 #undef J
 #undef JZ
 #undef S

@@ -22,6 +22,9 @@ spin_pause(void)
 #endif
 }
 
+#define TIMED_OUT 110		/* ETIMEDOUT; a world has no errno.h */
+#define SPINS 256		/* between two looks at the clock, which cost as much as some ten of them and see no turn */
+
 /* Is it `mine`?  Looks for spin_ns, which only pays when the other side runs on another CPU. */
 static int
 spin_for_turn(const uint32_t *turn, uint32_t mine, uint32_t spin_ns)
@@ -31,11 +34,12 @@ spin_for_turn(const uint32_t *turn, uint32_t mine, uint32_t spin_ns)
 	do {
 		uint32_t i;
 
-		for (i = 0; i < 32; i++) {
+		for (i = 0; i < SPINS; i++) {
 			if (__atomic_load_n(turn, __ATOMIC_ACQUIRE) == mine)
 				return 1;
-			if (spin_ns)
-				spin_pause();
+			if (!spin_ns)
+				return 0;
+			spin_pause();
 		}
 	} while (spin_ns && sys_monotonic_ns() < end);
 	return 0;
@@ -44,28 +48,23 @@ spin_for_turn(const uint32_t *turn, uint32_t mine, uint32_t spin_ns)
 int
 turn_wait(uint32_t *turn, uint32_t mine, uint32_t spin_ns, uint64_t timeout_ns)
 {
-	uint64_t end;
-
 	if (spin_for_turn(turn, mine, spin_ns))
 		return 1;
-	end = timeout_ns == TURN_FOREVER ? TURN_FOREVER : sys_monotonic_ns() + timeout_ns;
 	for (;;) {
 		const uint32_t now = __atomic_load_n(turn, __ATOMIC_ACQUIRE);
-		uint64_t left = TURN_NAP_NS;
+		const uint64_t nap = timeout_ns < TURN_NAP_NS ? timeout_ns : TURN_NAP_NS;
 		uint32_t expect = now;
 
 		if ((now & ~(uint32_t)TURN_ASLEEP) == mine)
 			return 1;
-		if (end != TURN_FOREVER) {
-			const uint64_t clock = sys_monotonic_ns();
-
-			if (clock >= end)
-				return 0;
-			left = end - clock < TURN_NAP_NS ? end - clock : TURN_NAP_NS;
-		}
-		if (now & TURN_ASLEEP || __atomic_compare_exchange_n(turn, &expect, now | TURN_ASLEEP, 0,
+		if (timeout_ns == 0)
+			return 0;
+		if (!(now & TURN_ASLEEP) && !__atomic_compare_exchange_n(turn, &expect, now | TURN_ASLEEP, 0,
 		    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-			sys_futex_wait(turn, now | TURN_ASLEEP, left);
+			continue;
+		/* By naps that were slept out, not by the clock: it costs half of what falling asleep does. */
+		if (sys_futex_wait(turn, now | TURN_ASLEEP, nap) == -TIMED_OUT && timeout_ns != TURN_FOREVER)
+			timeout_ns -= nap;
 	}
 }
 
@@ -87,6 +86,16 @@ world_turn(struct control *ctl, uint32_t spin_ns, uint64_t timeout_ns)
 {
 	turn_give(&ctl->turn, TURN_WORLD);
 	return world_wait(ctl, spin_ns, timeout_ns);
+}
+
+int
+world_run(struct control *ctl, uint32_t quantum_us, uint32_t spin_ns, uint64_t timeout_ns)
+{
+	if ((__atomic_load_n(&ctl->turn, __ATOMIC_ACQUIRE) & ~(uint32_t)TURN_ASLEEP) != TURN_VMX)
+		return RUN_NOT_OURS;
+	ctl->command = WORLD_RUN;
+	ctl->quantum_us = quantum_us;
+	return world_turn(ctl, spin_ns, timeout_ns) ? (int)ctl->exit.kind : RUN_LATE;
 }
 
 /* ---- starting a world ----------------------------------------------------------------------- */

@@ -29,6 +29,7 @@
 #define GUEST_FLAGS (FL_ARITH | FL_TF | FL_DF | FL_NT | FL_AC | FL_ID)	/* that ring 3 changes, IOPL being 0 */
 #define WAIT_DECLINED 4096u
 #define WAIT_FETCH 64u
+#define JUST_NOW 64		/* instructions */
 #define OPCODE_INT 0xcd
 #define OPCODE_INT3 0xcc
 #define OPCODE_INTO 0xce
@@ -140,6 +141,20 @@ why_not(const struct engine *e)
 	return DECLINE_NONE;
 }
 
+/* SSE instructions are #UD until the guest sets CR4.OSFXSR, and the host has set its own. */
+static void
+look_at_osfxsr(struct engine *e)
+{
+	struct direct *d = e->direct;
+	const uint32_t sse = e->v->cr4 & CR4_OSFXSR ? 0 : SCAN_SSE;
+
+	if (likely((d->sensitive & SCAN_SSE) == sse))
+		return;
+	if (sse)
+		window_forget_all(e);	/* pages are executable there that nobody has looked at for this */
+	d->sensitive ^= SCAN_SSE;
+}
+
 static bool
 decline(struct engine *e, uint32_t why, uint32_t wait)
 {
@@ -194,6 +209,17 @@ host_deadline(const struct engine *e, uint64_t now)
 	const uint64_t guest_now = now - __atomic_load_n(&e->intr->clock.offset_ns, __ATOMIC_RELAXED);
 
 	return until > guest_now ? now + (until - guest_now) : now;
+}
+
+uint64_t
+direct_just_left(const struct engine *e)
+{
+	const struct direct *d = e->direct;
+	const uint64_t offset = __atomic_load_n(&e->intr->clock.offset_ns, __ATOMIC_RELAXED);
+
+	if (!d || e->intr->clock.mode != CLOCK_HOST || e->budget_mark - e->budget > JUST_NOW)
+		return 0;
+	return d->left_ns > offset ? d->left_ns - offset : 0;
 }
 
 /* One stay in guest code.  False: somebody wants attention, and nothing has run. */
@@ -449,6 +475,7 @@ direct_run(struct engine *e)
 	why = why_not(e);
 	if (why != DECLINE_NONE)
 		return decline(e, why, WAIT_DECLINED);
+	look_at_osfxsr(e);
 	to = crew_choose(e, e->v->cpl == 3 ? VIEW_USER : VIEW_SUPERVISOR);
 	if (habit_stays_here(e, to))
 		return false;

@@ -68,12 +68,14 @@ struct ldt_slot { uint32_t base, limit, attr, used; };
 #define CODE_PAGES 2048u
 #define STUB_CALLS 8u		/* so many system calls, and never seen at work: a system-call stub */
 
+enum code_known { KNOWN = 1, KNOWN_SSE = 2 };	/* SCAN_SSE: looked for only where it is needed */
+
 /* What is known of a page of code, at one stamp. */
 struct code_page {
 	uint32_t ppn;
 	uint32_t stamp;
 	uint32_t found;		/* enum scan_class */
-	uint32_t known;		/* 1: the entry holds something */
+	uint32_t known;		/* enum code_known; 0: the entry holds nothing */
 	uint16_t calls;		/* system calls made from it directly */
 	uint16_t work;		/* times that the clock found direct execution in it */
 };
@@ -112,7 +114,7 @@ struct direct {
 	uint32_t vcpu;
 	int32_t ram_fd, dev_fd;
 	uint32_t eager;		/* DIRECT_EAGER */
-	uint32_t sensitive;	/* enum scan_class: what this host does not trap */
+	uint32_t sensitive;	/* enum scan_class: what this host does not trap; SCAN_SSE while the guest has OSFXSR clear */
 	uint32_t ldt_round;	/* counts entries: slots of this one may not be taken */
 	uint16_t loaded[6];	/* host selectors by enum sreg, as they were loaded */
 	uint32_t unknown;	/* bits by enum sreg: the guest loaded a selector of the host's */

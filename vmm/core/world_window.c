@@ -303,12 +303,13 @@ code_page_of(struct engine *e, uint32_t ppn, uint32_t linear)
 {
 	struct code_page *c = &e->direct->code_pages[ppn % CODE_PAGES];
 	const uint32_t stamp = __atomic_load_n(&e->stamps[ppn], __ATOMIC_ACQUIRE);
+	const bool sse = e->direct->sensitive & SCAN_SSE;
 	struct scan_result result;
 
-	if (c->known && c->ppn == ppn && c->stamp == stamp)
+	if (c->known & (sse ? KNOWN_SSE : KNOWN) && c->ppn == ppn && c->stamp == stamp)
 		return c;
-	*c = (struct code_page){ .ppn = ppn, .stamp = stamp, .known = 1 };
-	c->found = scan_page(e->ram + (uint64_t)ppn * PAGE_SIZE, linear & (PAGE_SIZE - 1), NULL, &result);
+	*c = (struct code_page){ .ppn = ppn, .stamp = stamp, .known = sse ? KNOWN | KNOWN_SSE : KNOWN };
+	c->found = scan_page(e->ram + (uint64_t)ppn * PAGE_SIZE, linear & (PAGE_SIZE - 1), NULL, sse, &result);
 	return c;
 }
 

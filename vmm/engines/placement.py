@@ -1,9 +1,10 @@
 """Where a world and the thread that answers its exits run, and whether they spin for their turns.
 
-Waking a sleeper on another CPU of a virtual host costs 25 to 50 us, on the same CPU 6 us; two that spin on CPUs of
-their own hand over in one, but take them from everybody else. So the two share a CPU and sleep, and are let go for
-a turn now and then, so that the host can move them. Where exits come thick, spinning apart is tried for a window of
-turns, and kept for as long as it is measured to be faster.
+Waking a sleeper on another CPU of a virtual host costs 25 to 50 us, on the same CPU 6 us, and twice that again where
+both have worked meanwhile and find their caches cold; two that spin on CPUs of their own hand over in one, but take
+them from everybody else. So the two share a CPU and sleep, and are let go for a turn now and then, so that the host
+can move them. Where exits come thick, spinning apart is tried for some turns, and kept for as long as it is measured
+to be faster.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 WINDOW = 256  # turns between two measurements
-SPIN_NS = 20_000
-DENSE_NS = 25_000  # a turn and its answer, guest code included: above it spinning gains little
+TRIAL = 64  # the same, while spinning is in doubt
+SPIN_NS = 60_000  # what it costs to wake a sleeper on another CPU, and no more
+DENSE_NS = 60_000  # a turn and its answer, guest code included: above it spinning gains little
+CROWDED_NS = 25_000  # both of them where other worlds of this process want the CPU that spinning takes
 BETTER = 0.95  # of the time of a turn together, for spinning to stay
-RETRY, RETRY_MOST = 16, 1024  # windows before spinning is tried again
+RETRY, RETRY_MOST = 2, 1024  # windows before spinning is tried again
 FLOAT_NS = 100_000_000  # the host may move us this often
 STAT_PROCESSOR = 36  # field of /proc/PID/stat behind the program's name: proc(5), "processor"
 
@@ -48,10 +51,12 @@ class Placement:
         self._cpu = self._number = number
         self._mode = Mode.NEW
         self._thread = 0  # of the runner: it is pinned, too
-        self._left = 0  # turns before the next look
+        self._turns = WINDOW  # from the last look to the next
+        self._left = 0  # of them, still to come
         self._began = self._floated = 0
         self._together_ns = float(DENSE_NS)
         self._wait = self._retry = RETRY
+        self._doubted = False  # spinning did badly when we last looked
 
     def turn(self) -> None:
         """Before each turn, on the thread that runs the world."""
@@ -72,18 +77,21 @@ class Placement:
             self._thread, self._mode, self._left = 0, Mode.NEW, 0
 
     def _look(self, now: int) -> None:
-        ns = (now - self._began) / WINDOW
-        mode, self._left, self._began = self._mode, WINDOW - 1, now
+        ns = (now - self._began) / self._turns
+        mode, self._began = self._mode, now
+        self._count(WINDOW)
         if mode is Mode.APART:
-            if ns < BETTER * self._together_ns and ns < DENSE_NS:
-                self._retry = RETRY
+            if ns < BETTER * self._together_ns and ns < self._dense_ns():
+                self._retry, self._doubted = RETRY, False
+            elif not self._doubted:
+                self._doubt()
             else:
                 self._wait, self._retry = self._retry, min(2 * self._retry, RETRY_MOST)
                 self._together(now)
         elif mode is Mode.TOGETHER:
             self._together_ns = ns
             self._wait -= 1
-            if ns < DENSE_NS and self._wait <= 0 and len(self._home) > 1:
+            if self._wait <= 0 and len(self._home) > 1 and ns < self._dense_ns():
                 self._apart()
             elif now - self._floated > FLOAT_NS:
                 self._float()
@@ -111,16 +119,26 @@ class Placement:
 
     def _float(self) -> None:
         self._mode, self._left = Mode.FLOATING, 0
-        self._free()
-
-    def _apart(self) -> None:
-        self._mode = Mode.APART
-        self._free()
-        self._set_spin(SPIN_NS)
-
-    def _free(self) -> None:
         for who in (self._thread, *self._processes()):
             place(who, self._home)
+
+    def _apart(self) -> None:
+        """The runner leaves the CPU where both are. Were both free, the host might keep them together for long."""
+        self._mode, self._doubted = Mode.APART, False
+        self._count(TRIAL)
+        place(self._thread, self._home - {self._cpu})
+        self._set_spin(min(SPIN_NS, self._dense_ns()))
+
+    def _doubt(self) -> None:
+        """Look again soon: of so few turns a single interruption by somebody else spoils the mean."""
+        self._doubted = True
+        self._count(TRIAL)
+
+    def _count(self, turns: int) -> None:
+        self._turns, self._left = turns, turns - 1
+
+    def _dense_ns(self) -> int:
+        return DENSE_NS if worlds() < len(self._home) else CROWDED_NS
 
 
 def take(thread: int) -> set[int]:
@@ -139,6 +157,12 @@ def release(thread: int) -> None:
             _pinned[thread] = (home, worlds - 1)
         else:
             place(thread, home)
+
+
+def worlds() -> int:
+    """How many are run by pinned threads of this process."""
+    with _pinned_lock:
+        return sum(count for _, count in _pinned.values())
 
 
 def place(who: int, cpus: set[int]) -> None:

@@ -26,6 +26,7 @@ FAULTED = 123  # exit status of a world whose monitor faulted: STATUS_FAULT in w
 CREW_ENDED = 125  # STATUS_CREW
 NOT_SETTLED = 124  # STATUS_NOT_SETTLED
 SLOW_EXITS = {lib.EXIT_QUANTUM, lib.EXIT_HLT}
+run_world = lib.world_run  # looked up once: this is done for each exit
 SHUTDOWN_S = 1.0  # a world that has not left by then is killed
 
 
@@ -83,17 +84,15 @@ class World:
 
     def run(self, quantum_us: int) -> int:
         """As every engine; EXIT_ERROR with ERR_WORLD_DIED when the world is gone, now or before."""
-        control = self._control
-        control.quantum_us = quantum_us
+        if self.process.ended is not None:
+            return self._died()
         self._placement.turn()
-        if self._command(lib.WORLD_RUN):
-            kind = int(control.exit.kind)
-            if kind in SLOW_EXITS:
-                self._placement.look_soon()
-            return kind
-        control.running = control.halted = control.direct = 0
-        control.exit.kind, control.exit.reason = lib.EXIT_ERROR, lib.ERR_WORLD_DIED
-        return int(lib.EXIT_ERROR)
+        kind: int = run_world(self._raw_control, quantum_us, self._spin_ns, LOOK_NS)
+        if kind < 0:
+            kind = self._run_slowly(kind, quantum_us)
+        if kind in SLOW_EXITS:
+            self._placement.look_soon()
+        return kind
 
     def kick(self, bits: int) -> None:
         lib.control_kick(self._raw_control, bits)
@@ -141,6 +140,22 @@ class World:
 
     # turns
 
+    def _run_slowly(self, kind: int, quantum_us: int) -> int:
+        """What the quick way did not bring to an end."""
+        if kind == lib.RUN_NOT_OURS:
+            if not self._take_back():
+                return self._died()
+            kind = run_world(self._raw_control, quantum_us, self._spin_ns, LOOK_NS)
+        if kind == lib.RUN_LATE:
+            return int(self._control.exit.kind) if self._wait() else self._died()
+        return kind
+
+    def _died(self) -> int:
+        control = self._control
+        control.running = control.halted = control.direct = 0
+        control.exit.kind, control.exit.reason = lib.EXIT_ERROR, lib.ERR_WORLD_DIED
+        return int(lib.EXIT_ERROR)
+
     def _breakpoint(self, command: int, linear: int, length: int, kind: int) -> bool:
         page = self._page
         page.linear, page.length, page.kind = linear & 0xFFFFFFFF, length, kind
@@ -153,12 +168,17 @@ class World:
         """Hand over the turn and have it back. False when the world is gone."""
         if self.process.ended is not None:
             return False
-        if not self._is_ours():  # an exception of ours, such as Ctrl-C, cut the last wait short
-            self.kick(lib.ATTN_KICK)
-            if not self._wait():
-                return False
+        if not self._take_back():
+            return False
         self._control.command = command
         return bool(lib.world_turn(self._raw_control, self._spin_ns, LOOK_NS)) or self._wait()
+
+    def _take_back(self) -> bool:
+        """The turn, where an exception of ours, such as Ctrl-C, cut the last wait short. False: the world is gone."""
+        if self._is_ours():
+            return True
+        self.kick(lib.ATTN_KICK)
+        return self._wait()
 
     def _processes(self) -> list[int]:
         return [self.process.pid, *filter(None, self._control.crew)]

@@ -20,7 +20,7 @@ from tests.realguests.conftest import or_skip
 from vmm.build_core import CODE_FLAGS, CORE, compiler
 
 PAGE = 4096
-CPUID, TABLES, RIGHTS, SEG_READ, SEG_LOAD, FAR, SYSTEM = (1 << bit for bit in range(7))
+CPUID, TABLES, RIGHTS, SEG_READ, SEG_LOAD, FAR, SYSTEM, SSE = (1 << bit for bit in range(8))
 FWAIT = 0x9B
 LIBC = Path("/lib32/libc.so.6")
 LOADER = Path("/lib32/ld-linux.so.2")
@@ -35,14 +35,15 @@ CLASSES = {
     SEG_LOAD: rf"pop[lw]? +{SEGMENT}$|mov[lw]? +.*,{SEGMENT}$|l[defgs]s\b",
     FAR: r"(lcall|ljmp|lret|iret)[lw]?\b",
     SYSTEM: r"(syscall|xgetbv|vmcall|vmmcall)",
+    SSE: r"(?!v)(.*%xmm|(ld|st)mxcsr|fx(save|rstor))",
 }
 PREFIX = re.compile(r"^((lock|rep|repz|repnz|bnd|data16|addr16|[cdefgs]s) +)+")
 ROW = re.compile(r"^\s*([0-9a-f]+):\t((?:[0-9a-f]{2} )+)\s*(.*)$")
 LABEL = re.compile(r"^([0-9a-f]+) <")
 
 CDEF = """
-struct scan_result { uint16_t first[7]; uint16_t tail, carry; };
-uint32_t scan_page(const uint8_t *page, uint32_t entry, const uint8_t *next, struct scan_result *r);
+struct scan_result { uint16_t first[8]; uint16_t tail, carry; };
+uint32_t scan_page(const uint8_t *page, uint32_t entry, const uint8_t *next, bool sse, struct scan_result *r);
 uint32_t insn_length32(const uint8_t *bytes, uint32_t available);
 uint32_t insn_class32(const uint8_t *bytes, uint32_t available);
 """
@@ -102,9 +103,9 @@ class Scan:
     def class_of(self, code: bytes) -> int:
         return int(self.lib.insn_class32(code, len(code)))
 
-    def page(self, code: bytes, entry: int, following: bytes | None = None) -> int:
+    def page(self, code: bytes, entry: int, following: bytes | None = None, sse: bool = False) -> int:
         behind = ffi.NULL if following is None else following.ljust(PAGE)
-        return int(self.lib.scan_page(code.ljust(PAGE, b"\x90"), entry, behind, self.result))
+        return int(self.lib.scan_page(code.ljust(PAGE, b"\x90"), entry, behind, sse, self.result))
 
     def first(self, kind: int) -> int:
         return int(self.result.first[kind.bit_length() - 1])
@@ -233,7 +234,7 @@ class Program:
         return bisect_left(self.rows, address, key=lambda row: row.address)
 
 
-def scan_program(scan: Scan, program: Program, entries_most: int) -> tuple[set[str], set[str], int]:
+def scan_program(scan: Scan, program: Program, entries_most: int, sse: bool = False) -> tuple[set[str], set[str], int]:
     """False finds, missed finds, and the pages in which something was found."""
     false, missed, flagged = set(), set(), set()
     for page in program.page_addresses():
@@ -241,10 +242,12 @@ def scan_program(scan: Scan, program: Program, entries_most: int) -> tuple[set[s
         code, following = program.image[at : at + PAGE], program.image[at + PAGE : at + 2 * PAGE]
         truth = {program.sensitive[a] for a in range(page, page + PAGE) if a in program.sensitive}
         for entry in program.entries(page)[:entries_most]:
-            found = scan.page(code, entry, following)
+            found = scan.page(code, entry, following, sse)
             if found:
                 flagged.add(page)
             for kind in CLASSES:
+                if kind == SSE and not sse:
+                    continue
                 where = f"class {kind} in {page:#x}, entry {entry:#x}"
                 if found & kind and program.sensitive.get(page + scan.first(kind)) != kind:
                     false.add(f"{where}, at {scan.first(kind):#x}")
@@ -258,12 +261,12 @@ def busybox() -> Path:
     return or_skip(lambda: fetch.unpacked("busybox-static") / "bin/busybox")()
 
 
-def judge(scan: Scan, path: Path, flagged_most: int) -> None:
+def judge(scan: Scan, path: Path, flagged_most: int, sse: bool = False) -> None:
     if not path.exists():
         pytest.skip(f"no {path}: install libc6-i386")
     program = Program(path)
     assert disagreements(scan, program.rows) == []
-    false, missed, flagged = scan_program(scan, program, 40)
+    false, missed, flagged = scan_program(scan, program, 40, sse)
     assert false == set()
     assert missed == set()
     assert 0 < flagged <= flagged_most
@@ -271,6 +274,15 @@ def judge(scan: Scan, path: Path, flagged_most: int) -> None:
 
 def test_the_loaders_sensitive_instructions_are_found_and_no_others(scan: Scan) -> None:
     judge(scan, LOADER, 8)
+
+
+def test_the_loaders_sse_instructions_are_found_where_they_are_asked_for(scan: Scan) -> None:
+    judge(scan, LOADER, 60, sse=True)
+
+
+@pytest.mark.long
+def test_libcs_sse_instructions_are_found_where_they_are_asked_for(scan: Scan) -> None:
+    judge(scan, LIBC, 400, sse=True)
 
 
 @pytest.mark.long
@@ -300,6 +312,20 @@ def test_it_is_found_where_it_is(scan: Scan, name: str, offset: int) -> None:
     code, kind = bytes.fromhex(SENSITIVE[name][0]), SENSITIVE[name][1]
     assert scan.page(b"\x90" * offset + code, 0) == kind
     assert scan.first(kind) == offset
+
+
+@pytest.mark.parametrize("code", ["0f57c0", "660ffcd1", "0fae1d00000500", "f30f7ec1", "0fae00", "660f3800c1"])
+def test_sse_is_found_only_where_it_is_asked_for(scan: Scan, code: str) -> None:
+    page = b"\x90" * 17 + bytes.fromhex(code)
+    assert scan.page(page, 0) == 0
+    assert scan.first(SSE) == PAGE
+    assert scan.page(page, 0, sse=True) == SSE
+    assert scan.first(SSE) == 17
+
+
+@pytest.mark.parametrize("code", ["0ffcd1", "0fc301", "0faef8", "0fae3b", "0f1801", "f20f38f0c1", "f00f57c0"])
+def test_what_needs_no_xmm_registers_is_no_sse(scan: Scan, code: str) -> None:
+    assert scan.page(bytes.fromhex(code), 0, sse=True) == 0
 
 
 @pytest.fixture(scope="module")
