@@ -1,9 +1,10 @@
 """Reading VMFS volumes beside vmfs-tools and dissect.vmfs: one large file, and a directory of many.
 
-The volume is made once, by ourselves, and lies in memory (/dev/shm) where there is room. The large file is half holes,
-a MiB of each in turn, and is read to nowhere, warm, in MiBs; `pread` reads a host file of the same bytes, which is as
-fast as it gets. debugvmfs is a whole command, since it can nothing else. A listing opens the volume and gives name,
-size, mode and time of every file. Checksums must agree where a contender gives one.
+The volume is made once, by ourselves, in the folder for temporary files: on a disk of the host, as volumes are, and in
+its page cache. (A tmpfs of 4 KiB pages gives half the rate of a file system with larger folios, which is then all that
+is measured.) The large file is half holes, a MiB of each in turn, and is read to nowhere, warm, in MiBs; `pread` reads
+a host file of the same bytes. debugvmfs is a whole command, since it can nothing else. A listing opens the volume and
+gives name, size, mode and time of every file. Checksums must agree where a contender gives one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.disks import MIB, OURS, add_rows, can_import, in_turn, is_quick, place, run
+from bench.disks import MIB, OURS, add_rows, can_import, in_turn, is_quick, run
 from bench.plan import Plan
 from bench.transcript import RunFailed
 from ringfence.errors import RingfenceError
@@ -150,7 +151,7 @@ def command(scene: Scene, words: list[str]) -> float:
 def measure(plan: Plan) -> None:
     quick = is_quick(plan)
     size_mib, files = (QUICK_FILE_MIB, QUICK_FILES) if quick else (FILE_MIB, FILES)
-    with tempfile.TemporaryDirectory(prefix="ringfence-bench-", dir=place(size_mib)) as folder:
+    with tempfile.TemporaryDirectory(prefix="ringfence-bench-") as folder:
         scene = Scene(Path(folder), size_mib, files, find_tools(plan), can_import(sys.executable, "dissect.vmfs"))
         if not scene.has_dissect:
             plan.notes.append("vmfs: dissect is left out: it is not installed (dissect.vmfs)")
@@ -159,6 +160,7 @@ def measure(plan: Plan) -> None:
             make(scene)
         except RingfenceError as error:
             raise RunFailed(f"vmfs: {error}") from error
+        os.sync()  # the host writes nothing to its disk while something is measured
         with mounted(scene):
             names = scene.readers()
             in_turn(plan, "vmfs.read", [*names, PREAD], lambda who: read_by(scene, who, "read"), warm=True)

@@ -12,14 +12,12 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-from ringfence.errors import RingfenceError
 from vmkernel.storage.block_file import KEEP_SIZE, PUNCH_HOLE
 from vmkernel.storage.byte_access import DiskBytes
 from vmkernel.storage.disk import Disk
-from vmkernel.storage.errors import NotWritable, OutOfSpace
+from vmkernel.storage.fuse_requests import Requests, refusal
 from vmkernel.storage.partitions import Partition
 
 ZERO_RANGE = 0x10  # linux/falloc.h
@@ -42,15 +40,11 @@ class DiskFolder:
         self.files = {f"p{part.number}": DiskBytes(disk, part.start, part.length, lock) for part in parts}
         if whole:
             self.files[WHOLE_DISK] = DiskBytes(disk, 0, disk.size_bytes, lock)
-        self._in_use = threading.Condition()
-        self._users = 0
-        self._is_closed = False
+        self._requests = Requests()
 
     def close(self) -> None:
         """The disk is no more used when this returns."""
-        with self._in_use:
-            self._is_closed = True
-            self._in_use.wait_for(lambda: not self._users)
+        self._requests.close()
 
     # what the binding calls
 
@@ -74,38 +68,38 @@ class DiskFolder:
     def open(self, path: str, flags: int) -> int:
         self._file(path)
         if flags & os.O_ACCMODE != os.O_RDONLY and not self.disk.writable:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            raise refusal(errno.EROFS)
         return 0
 
     def truncate(self, path: str, length: int, fh: int | None = None) -> int:
         """Programs that write a file anew ask for it; a disk keeps its size."""
         self._file(path)
         if not self.disk.writable:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            raise refusal(errno.EROFS)
         return 0
 
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
         file = self._file(path)
-        with self._using():
+        with self._requests.request():
             return file.read(offset, size)
 
     def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
         file = self._file(path)
-        with self._using():
+        with self._requests.request():
             if not (written := file.write(offset, data)):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                raise refusal(errno.ENOSPC)
             return written
 
     def fallocate(self, path: str, mode: int, offset: int, size: int, fh: int) -> int:
         file = self._file(path)
         if mode not in {KEEP_SIZE | PUNCH_HOLE, ZERO_RANGE, ZERO_RANGE | KEEP_SIZE} or offset + size > file.length:
-            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-        with self._using():
+            raise refusal(errno.EOPNOTSUPP)
+        with self._requests.request():
             file.zero(offset, size)
         return 0
 
     def fsync(self, path: str, datasync: int, fh: int) -> int:
-        with self._using():
+        with self._requests.request():
             self.disk.flush()
         return 0
 
@@ -115,26 +109,5 @@ class DiskFolder:
     def _file(self, path: str) -> DiskBytes:
         file = self.files.get(path.removeprefix("/"))
         if file is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            raise refusal(errno.ENOENT)
         return file
-
-    @contextmanager
-    def _using(self) -> Iterator[None]:
-        with self._in_use:
-            if self._is_closed:
-                raise OSError(errno.ESHUTDOWN, os.strerror(errno.ESHUTDOWN))
-            self._users += 1
-        try:
-            yield
-        except RingfenceError as error:
-            raise OSError(number_of(error), str(error)) from error
-        finally:
-            with self._in_use:
-                self._users -= 1
-                self._in_use.notify_all()
-
-
-def number_of(error: RingfenceError) -> int:
-    if isinstance(error, OutOfSpace):
-        return errno.ENOSPC
-    return errno.EROFS if isinstance(error, NotWritable) else errno.EIO

@@ -18,8 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ringfence.errors import RingfenceError
-from vmkernel.storage.errors import Locked, OutOfSpace
+from vmkernel.storage.fuse_requests import Numbers, Requests, refusal
 from vmkernel.storage.vmfs3 import errors
 from vmkernel.storage.vmfs3.descriptor import Descriptor
 from vmkernel.storage.vmfs3.directory_spec import NAME_MAX
@@ -32,12 +31,11 @@ BELIEVED_NS = NANOSECONDS
 DIRECTORIES_MAX = 64  # that are kept in memory
 UTIME_NOW, UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2  # sys/stat.h
 Attributes = dict[str, int]
-NUMBERS: tuple[tuple[type[RingfenceError], int], ...] = (
+NUMBERS: Numbers = (
     (errors.NoSuchFile, errno.ENOENT), (errors.NotADirectory, errno.ENOTDIR), (errors.IsADirectory, errno.EISDIR),
     (errors.AlreadyThere, errno.EEXIST), (errors.NotEmpty, errno.ENOTEMPTY), (errors.BadName, errno.EINVAL),
     (errors.SystemFileRefused, errno.EPERM), (errors.FileTooLarge, errno.EFBIG), (errors.LinkLoop, errno.ELOOP),
-    (errors.ReadOnlyVolume, errno.EROFS), (errors.VolumeFull, errno.ENOSPC), (OutOfSpace, errno.ENOSPC),
-    (Locked, errno.EBUSY),
+    (errors.ReadOnlyVolume, errno.EROFS), (errors.VolumeFull, errno.ENOSPC),
 )  # fmt: skip
 
 
@@ -78,15 +76,11 @@ class VolumeFolder:
         self._lock = threading.RLock()
         self._directories: dict[str, Known] = {}
         self._open: dict[int, OpenFile] = {}
-        self._in_use = threading.Condition()
-        self._users = 0
-        self._is_closed = False
+        self._requests = Requests(NUMBERS)
 
     def close(self) -> None:
         """The volume is no more used when this returns; files that somebody has open are closed."""
-        with self._in_use:
-            self._is_closed = True
-            self._in_use.wait_for(lambda: not self._users)
+        self._requests.close()
         for one in self._open.values():
             if one.writer is not None:
                 one.writer.close()
@@ -109,7 +103,7 @@ class VolumeFolder:
         with self._using():
             fd = self._descriptor(path)
             if not fd.is_symlink:
-                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+                raise refusal(errno.EINVAL)
             return str(self.volume.readlink(fd))
 
     def open(self, path: str, flags: int) -> int:
@@ -154,7 +148,7 @@ class VolumeFolder:
 
     def mknod(self, path: str, mode: int, dev: int) -> int:
         if not stat.S_ISREG(mode):
-            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+            raise refusal(errno.EPERM)
         with self._writing():
             self.volume.create(path, stat.S_IMODE(mode))
         return 0
@@ -236,7 +230,7 @@ class VolumeFolder:
     def _writer(self, fh: int) -> Any:
         writer = self._open[fh].writer
         if writer is None:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            raise refusal(errno.EBADF)
         return writer
 
     def _opened(self, path: str, *, writes: bool) -> int:
@@ -244,7 +238,7 @@ class VolumeFolder:
         with self._lock:
             fd = self._descriptor(path)
             if fd.is_directory:
-                raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+                raise refusal(errno.EISDIR)
             one = self._open.get(fd.address)
             if writes and (one is None or one.writer is None):
                 writer = self.volume.open_for_write(path)
@@ -311,20 +305,6 @@ class VolumeFolder:
     @contextmanager
     def _using(self, *, writes: bool = False) -> Iterator[None]:
         if writes and not self.is_writable:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        with self._in_use:
-            if self._is_closed:
-                raise OSError(errno.ESHUTDOWN, os.strerror(errno.ESHUTDOWN))
-            self._users += 1
-        try:
+            raise refusal(errno.EROFS)
+        with self._requests.request():
             yield
-        except RingfenceError as error:
-            raise OSError(number_of(error), str(error)) from error
-        finally:
-            with self._in_use:
-                self._users -= 1
-                self._in_use.notify_all()
-
-
-def number_of(error: RingfenceError) -> int:
-    return next((number for kind, number in NUMBERS if isinstance(error, kind)), errno.EIO)
