@@ -41,7 +41,8 @@ MIB = 1 << 20
 IMAGE_MIB, QUICK_IMAGE_MIB = 1024, 32
 STREAM_SHARE, PACKED_SHARE = 2, 8  # of the image: what is read as a stream, what is made one
 CHAIN_SHARE = 32  # what is read of a chain, which takes QEMU long
-PASSES = {"sparse": 5, "flat": 5}  # over what takes no longer than a copy in memory
+SHORT_FORMS = ("sparse", "flat")  # what takes no longer to read than a copy in memory takes
+PASSES, PAIRS = 2, 5  # over those, and so many times the repetitions: what a host does to one moment is not the row's
 RANDOM_READS, QUICK_RANDOM_READS = 100_000, 2_000
 HUGE_BYTES = (2 << 40) - (64 << 30)
 MEMORY = Path("/dev/shm")
@@ -206,13 +207,13 @@ def run(command: Sequence[str]) -> str:
 
 def in_turn(
     plan: Plan, measure_name: str, names: Sequence[str], once: Callable[[str], tuple[float, int | None]],
-    *, warm: bool = False,
+    *, warm: bool = False, times: int = 1,
 ) -> None:  # fmt: skip
     """Repetitions in turn, each begun by another. One that fails is left out with a note; ours, or another checksum,
-    is an error. `warm`: a first one does not count.
+    is an error. `warm`: a first one does not count. `times` as many repetitions as the plan has.
     """
     left, checks = list(names), {}
-    repetitions = plan.effort.by_host_repetitions  # programs that start anew each time: it takes long
+    repetitions = times * plan.effort.by_host_repetitions  # programs that start anew each time: it takes long
     for repetition in range(-1 if warm else 0, repetitions):
         for name in [*left[repetition % len(left) :], *left[: repetition % len(left)]] if left else []:
             plan.say(f"{measure_name} {repetition + 1}/{repetitions}: {name}")
@@ -244,12 +245,13 @@ def add_rows(
 
 def measure_reading(plan: Plan, who: Contenders, disks: Disks) -> None:
     for form in FORMS:
-        name, count, passes = f"disks.read.{form}", disks.mib(form), PASSES.get(form, 1)
+        name, count = f"disks.read.{form}", disks.mib(form)
+        passes, times = (PASSES, PAIRS) if form in SHORT_FORMS else (1, 1)
 
         def once(reader: str, form: str = form, count: int = count, passes: int = passes) -> tuple[float, int | None]:
             return read_by(who, reader, "sequential", disks.of(form), count, passes)
 
-        in_turn(plan, name, who.readers(), once, warm=passes > 1)
+        in_turn(plan, name, who.readers(), once, warm=passes > 1, times=times)
         add_rows(plan, name, "MB/s", count * MIB / 1e6, STREAM_TARGETS if form == "stream" else READ_TARGETS)
 
 

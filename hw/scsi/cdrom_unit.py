@@ -52,6 +52,10 @@ class CdromUnit:
             return read(self.cdrom.medium, command, outcome.first, outcome.count)
         return outcome
 
+    def move_at_once(self, cdb: bytes, views: list[memoryview], length: int, *, writes: bool) -> bool | None:
+        """A disc may have to be waited for."""
+        return None
+
     def failed(self, check: CheckCondition) -> None:
         self.cdrom.failed(check)
 

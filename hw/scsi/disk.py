@@ -19,7 +19,7 @@ from hw.scsi import disk_replies as replies
 from hw.scsi import disk_transfers as transfers
 from hw.scsi.backing import Backing, Reservation, Unshared
 from hw.scsi.buffers import sent
-from hw.scsi.disk_cdb import NOT_HELD_BACK, NOT_RESERVED, block_range, byte_check, number
+from hw.scsi.disk_cdb import NOT_HELD_BACK, NOT_RESERVED, RW_10, block_range, byte_check, number
 from hw.scsi.disk_modes import ModePages, geometry_of, with_header
 from hw.scsi.disk_spec import (
     BLOCK_BYTES,
@@ -71,6 +71,7 @@ from hw.scsi.wiring import CheckCondition, Command, Conflict, DataIn, Good, Unit
 
 ATTENTIONS_MAX = 4
 NOTHING_KEPT = sense_data(NO_SENSE)
+READ_10, WRITE_10 = int(Op.READ_10), int(DiskOp.WRITE_10)  # plain numbers: an enumeration's members compare slowly
 
 
 class DiskState(LittleEndianStructure):
@@ -235,6 +236,20 @@ class Disk:
         if row.started and s.stopped:
             raise Refused(STOPPED)
         return row.run(cdb, command)
+
+    def move_at_once(self, cdb: bytes, views: list[memoryview], length: int, *, writes: bool) -> bool | None:
+        """The forms that drivers use, without flags, where every check of `_execute` passes."""
+        s = self.state
+        op, flags, first, count, control = RW_10.unpack_from(cdb)
+        if flags or control or count * BLOCK_BYTES != length or first + count > self.blocks:
+            return None
+        if s.attentions[0] or s.sense_kept or s.stopped or (not s.reserved and self.reservation.is_held_elsewhere()):
+            return None
+        if op == READ_10 and not writes:
+            return transfers.read_at_once(self.backing, first, views, length)
+        if op == WRITE_10 and writes and self.backing.writable and not self._through():
+            return transfers.write_at_once(self.backing, first, views, length)
+        return None
 
     def failed(self, check: CheckCondition) -> None:
         self._keep(sense_data(check.sense, check.information))

@@ -5,6 +5,7 @@ Source: SBC-2 (T10 1417D), the commands' CDBs; SPC-3 (T10 1416D), unit attention
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import NamedTuple
 
 from hw.scsi.disk_spec import BYTE_CHECK_MASK, BYTE_CHECK_SHIFT, COMPARE, RELATIVE_ADDRESS, DiskOp
@@ -34,6 +35,10 @@ PLACES: dict[int, Place] = {
          DiskOp.WRITE_SAME_16), SIXTEEN,
     ),
 }  # fmt: skip
+
+# READ(10) and WRITE(10) in one look: operation code, flags, block address, number of blocks, control.
+RW_10 = Struct(">BBIxHB")
+assert RW_10.size == 10
 
 # Commands that a unit attention does not hold back, and those that a foreign reservation does not.
 NOT_HELD_BACK = frozenset({Op.INQUIRY, Op.REQUEST_SENSE, Op.REPORT_LUNS})

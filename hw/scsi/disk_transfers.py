@@ -54,7 +54,7 @@ def read(backing: Backing, command: Command, first: int, count: int) -> Work:
             return Moved(0, check_of(error, first))
         return Moved(moved, CheckCondition(READ_ERROR, first + good))
 
-    small = length <= READ_AT_ONCE_BYTES and not length % BLOCK_BYTES
+    small = 0 < length <= READ_AT_ONCE_BYTES and not length % BLOCK_BYTES and not command.tried
     return Work(run, first, count, wanted=count * BLOCK_BYTES, at_once=at_once if small else None)
 
 
@@ -81,8 +81,18 @@ def write(backing: Backing, command: Command, first: int, count: int, *, flush: 
             return Moved(length, check)
         return Moved(length)
 
-    small = 0 < length <= WRITE_AT_ONCE_BYTES and not flush and not verify
+    small = 0 < length <= WRITE_AT_ONCE_BYTES and not flush and not verify and not command.tried
     return Work(run, first, count, True, count * BLOCK_BYTES, at_once if small else None)
+
+
+def read_at_once(backing: Backing, first: int, views: list[memoryview], length: int) -> bool | None:
+    """READ of `length` bytes as far as the vCPU's thread does it; None: that is too much for it."""
+    return backing.read_at_once(first * BLOCK_BYTES, views) if 0 < length <= READ_AT_ONCE_BYTES else None
+
+
+def write_at_once(backing: Backing, first: int, views: list[memoryview], length: int) -> bool | None:
+    """WRITE, likewise."""
+    return backing.write_at_once(first * BLOCK_BYTES, views) if 0 < length <= WRITE_AT_ONCE_BYTES else None
 
 
 def verify(backing: Backing, command: Command, first: int, count: int, *, compare: bool) -> Work:

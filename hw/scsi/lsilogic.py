@@ -352,7 +352,8 @@ class LsiLogic(PciDevice):
         function = RequestHeader.from_buffer_copy(frame).function
         operational = ioc.ioc_state == OPERATIONAL
         if function == SCSI_IO and operational:
-            self.initiator.begin(frame, ioc.sense_high)
+            if not (done := self.initiator.move_at_once(frame)):
+                self.initiator.begin(frame, ioc.sense_high, tried=done is False)
         elif function == Function.SCSI_TASK_MGMT and operational:
             self.initiator.manage(frame)
         else:

@@ -149,6 +149,7 @@ class ScsiBus:
         tag: Tag = Tag.SIMPLE,
         autosense: bool = True,
         note: object = None,
+        tried: bool = False,
     ) -> None:
         """Have the target, which is there, carry out a command. It may have ended when this returns."""
 
@@ -160,7 +161,7 @@ class ScsiBus:
             if not self._resetting:
                 self.over()
 
-        command = Command(cdb, done, buffer.views, direction, lun, tag, autosense)
+        command = Command(cdb, done, buffer.views, direction, lun, tag, autosense, tried)
         task = Task(target, command, buffer, note)
         self.tasks.append(task)
         self.targets[target].begin(command)

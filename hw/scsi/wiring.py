@@ -99,6 +99,7 @@ class Command:
     lun: int = 0
     tag: Tag = Tag.SIMPLE
     autosense: bool = True  # without, the target keeps the sense data for REQUEST SENSE
+    tried: bool = False  # to do at once, in vain
     aborted: bool = False  # the target's; work that takes long looks at it
 
     def room(self, direction: Direction) -> list[memoryview]:
@@ -155,6 +156,12 @@ class LogicalUnit(Protocol):
 
     def execute(self, command: Command) -> UnitOutcome:
         """Every check, and all but the medium's part."""
+
+    def move_at_once(self, cdb: bytes, views: list[memoryview], length: int, *, writes: bool) -> bool | None:
+        """A plain READ or WRITE of the whole buffer, where that takes no waiting and ends with GOOD.
+
+        None: it is for `execute`. False: likewise, and it was tried.
+        """
 
     def failed(self, check: CheckCondition) -> None:
         """A piece of work ended so: keep its sense data."""

@@ -81,3 +81,9 @@ def test_times_have_rows_of_their_own_and_beside_each_peer() -> None:
 def test_a_pass_over_the_disk_is_what_is_timed(disks: Disks) -> None:
     path = str(disks.of("sparse"))
     assert measured("ours", "sequential", path, 4, 3)[1] == measured("ours", "sequential", path, 4)[1]
+
+
+def test_repetitions_can_be_more_than_the_plans() -> None:
+    made = plan()
+    in_turn(made, "m", [OURS, "peer"], lambda name: (1.0, 1), warm=True, times=3)
+    assert len(made.kept("m", OURS)) == len(made.kept("m", "peer")) == 3 * QUICK.by_host_repetitions

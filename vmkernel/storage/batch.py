@@ -19,6 +19,7 @@ from vmkernel.storage.errors import DamagedGrain
 from vmkernel.storage.vmdk.flat import FlatExtent
 from vmkernel.storage.vmdk.grain_extent import GrainExtent
 from vmkernel.storage.vmdk.grain_tables import ABSENT, ZERO
+from vmkernel.storage.vmdk.sesparse import SeSparseExtent
 
 Numbers = NDArray[np.int64]
 Truths = NDArray[np.bool_]
@@ -97,7 +98,7 @@ class Search:
         if isinstance(extent, FlatExtent) and not extent.missing_sectors:
             self._found(extent.file, chosen, extent.offset + sectors)
             return chosen[:0]
-        if not isinstance(extent, GrainExtent):
+        if not isinstance(extent, GrainExtent | SeSparseExtent):
             self.slow[chosen] = True
             return chosen[:0]
         grains, skips = np.divmod(sectors, extent.grain_sectors)
@@ -114,7 +115,7 @@ class Search:
         return chosen[absent]
 
     def _together(
-        self, extent: GrainExtent, grains: Numbers, skips: Numbers, entries: Numbers
+        self, extent: GrainExtent | SeSparseExtent, grains: Numbers, skips: Numbers, entries: Numbers
     ) -> tuple[Truths, Truths]:
         """Which requests lie together in the file, and of which it has nothing, by the entries of their first grains.
 

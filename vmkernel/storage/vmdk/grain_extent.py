@@ -54,14 +54,10 @@ class GrainExtent:
 
     def locate(self, sector: int, count: int) -> int | None:
         """Only by tables that are in memory."""
-        size = self.grain_sectors
-        grain, skip = divmod(sector, size)
-        if skip + count <= size:
-            entry = self.tables.entry_at_hand(grain)
-        else:
-            entry = self.tables.neighbours_at_hand(grain, (skip + count - 1) // size + 1, size)
+        entry = self.tables.place_at_hand(sector, count, self.grain_sectors)
         if entry == ABSENT:
             return NOT_HERE
+        skip = sector % self.grain_sectors
         if entry is None or not self.data_start <= entry <= self.file.size // SECTOR_BYTES - skip - count:
             return None
         return entry + skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,16 +40,18 @@ def read_directory(file: BlockFile, sector: int, count: int, what: str = "grain 
 class GrainTables:
     """The tables that one directory points at, of `per_table` entries each."""
 
+    entry: ClassVar[np.dtype[np.unsignedinteger]] = GTE  # what the tables in memory consist of
+
     def __init__(self, file: BlockFile, directory: Entries, per_table: int, data_start: int) -> None:
         self.file, self.directory, self.per_table = file, directory, per_table
-        self.table_sectors = -(-per_table * GTE.itemsize // SECTOR_BYTES)
+        self.table_sectors = -(-per_table * self.entry.itemsize // SECTOR_BYTES)
         self.data_start = data_start  # the first sector of the file where a table can be
         self.fallback: Entries | None = None  # another directory, of copies of the same tables
         self.fallbacks_used: set[int] = set()
         self.dirty: dict[int, set[int]] = {}  # by table: the sectors of it that were changed
         self._cache: OrderedDict[int, Entries] = OrderedDict()
-        self._keep = max(CACHE_BYTES // (per_table * GTE.itemsize), 4)
-        self._none = np.zeros(per_table, GTE)
+        self._keep = max(CACHE_BYTES // (per_table * self.entry.itemsize), 4)
+        self._none = np.zeros(per_table, self.entry)
         self._none.flags.writeable = False
 
     def table(self, index: int) -> Entries:
@@ -88,6 +91,13 @@ class GrainTables:
             else:
                 break
         return table
+
+    def place_at_hand(self, sector: int, count: int, grain_sectors: int) -> int | None:
+        """The entry of the grain that `sector` is in, where the whole range lies together or is absent; else None."""
+        grain, skip = divmod(sector, grain_sectors)
+        if skip + count <= grain_sectors:
+            return self.entry_at_hand(grain)
+        return self.neighbours_at_hand(grain, (skip + count - 1) // grain_sectors + 1, grain_sectors)
 
     def entry_at_hand(self, grain: int) -> int | None:
         """The entry of a grain whose table is in the cache, or in none."""

@@ -8,17 +8,16 @@ Source: QEMU, block/vmdk.c; dissect.hypervisor, disk/c_vmdk.py.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vmkernel.storage.block_file import BlockFile
-from vmkernel.storage.disk import SECTOR_BYTES, Absent, Below, Packed, Run, Stored, Zeros
+from vmkernel.storage.disk import NOT_HERE, SECTOR_BYTES, Absent, Below, Packed, Run, Stored
 from vmkernel.storage.errors import CorruptImage, DamagedGrain, NotWritable, Unsupported
-from vmkernel.storage.vmdk.grain_tables import DIRECTORY_ENTRIES_MAX
+from vmkernel.storage.vmdk import grain_tables
+from vmkernel.storage.vmdk.grain_tables import DIRECTORY_ENTRIES_MAX, Entries, GrainTables, runs_of
 from vmkernel.storage.vmdk.sesparse_spec import (
     ABSENT,
     ALLOCATED,
@@ -36,21 +35,51 @@ from vmkernel.storage.vmdk.sesparse_spec import (
 )
 
 ENTRY = np.dtype("<u8")
-CACHED_TABLES = 256
 LIMIT = 1 << 54
 INDEX_HIGH = (1 << 48) - 1  # the part of an entry that is the grain's index divided by 4096
-Table = NDArray[np.uint64]
+NOWHERE = 1 << 62  # the place of a grain whose entry cannot be true
+Raw = NDArray[np.uint64]
+
+
+class SeSparseTables(GrainTables):
+    """Tables as a hosted extent has them once they are read: the sectors of grains, ABSENT, ZERO, and NOWHERE."""
+
+    entry = ENTRY
+
+    def __init__(self, file: BlockFile, directory: Raw, tables_at: int, grains_at: int) -> None:
+        """`directory` as the file has it."""
+        super().__init__(file, directory, PER_TABLE, grains_at)
+        self.tables_at, self.grains_at = tables_at, grains_at
+
+    def read_table(self, index: int, sector: int) -> Entries:
+        at = (self.tables_at + (sector & 0xFFFFFFFF) * TABLE_SECTORS) * SECTOR_BYTES
+        data = self.file.some_at(at, PER_TABLE * ENTRY.itemsize) if sector >> 32 == DIRECTORY_TAG else b""
+        if len(data) < PER_TABLE * ENTRY.itemsize:
+            expected = f"{DIRECTORY_TAG:#x} and a table of the file"
+            raise DamagedGrain(self.file.path, at, f"grain directory, entry {index}", expected, f"{sector:#x}")
+        return places_of(np.frombuffer(data, ENTRY), self.grains_at)
+
+
+def places_of(entries: Raw, grains_at: int) -> Entries:
+    """The sectors where the grains lie."""
+    kinds = entries >> np.uint64(KIND_SHIFT)
+    grains = (entries >> np.uint64(48) & np.uint64(0xFFF)) | (entries & np.uint64(INDEX_HIGH)) << np.uint64(12)
+    places = np.uint64(grains_at) + np.minimum(grains, np.uint64(LIMIT)) * np.uint64(GRAIN_SECTORS)
+    places[(kinds != ALLOCATED) | (places <= grain_tables.ZERO)] = NOWHERE
+    places[(kinds > ABSENT) & (kinds < ALLOCATED)] = grain_tables.ZERO
+    places[entries == 0] = grain_tables.ABSENT
+    return places
 
 
 class SeSparseExtent:
     """One open file, for reading."""
 
-    def __init__(self, file: BlockFile, sectors: int, directory: Table, tables_at: int, grains_at: int) -> None:
+    grain_sectors = GRAIN_SECTORS
+
+    def __init__(self, file: BlockFile, sectors: int, tables: SeSparseTables) -> None:
         self.file: BlockFile = file
         self.sectors, self.first = sectors, 0
-        self.directory, self.tables_at, self.grains_at = directory, tables_at, grains_at
-        self._cache: OrderedDict[int, Table] = OrderedDict()
-        self._none = np.zeros(PER_TABLE, ENTRY)
+        self.tables, self.data_start = tables, tables.data_start
 
     @classmethod
     def open(cls, file: BlockFile, sectors: int | None = None) -> SeSparseExtent:
@@ -90,90 +119,52 @@ class SeSparseExtent:
                 path, OFFSETS["directory_size"], "directory_size", f"{tables} entries", f"{h.directory_size} sectors"
             )
         raw = file.bytes_at(h.directory_offset * SECTOR_BYTES, tables * ENTRY.itemsize, "grain directory")
-        return cls(file, capacity, np.frombuffer(raw, ENTRY), h.tables_offset, h.grains_offset)
+        tables_there = SeSparseTables(file, np.frombuffer(raw, ENTRY), h.tables_offset, h.grains_offset)
+        return cls(file, capacity, tables_there)
 
-    def table(self, index: int) -> Table:
-        found = self._cache.get(index)
-        if found is not None:
-            self._cache.move_to_end(index)
-            return found
-        entry = int(self.directory[index])
-        if not entry:
-            return self._none
-        number = entry & 0xFFFFFFFF
-        at = (self.tables_at + number * TABLE_SECTORS) * SECTOR_BYTES
-        data = self.file.some_at(at, PER_TABLE * ENTRY.itemsize) if entry >> 32 == DIRECTORY_TAG else b""
-        if len(data) < PER_TABLE * ENTRY.itemsize:
-            expected = f"{DIRECTORY_TAG:#x} and a table of the file"
-            raise DamagedGrain(self.file.path, at, f"grain directory, entry {index}", expected, f"{entry:#x}")
-        table = np.frombuffer(data, ENTRY)
-        self._cache[index] = table
-        if len(self._cache) > CACHED_TABLES:
-            self._cache.popitem(last=False)
-        return table
+    @property
+    def file_sectors(self) -> int:
+        return -(-self.file.size // SECTOR_BYTES)
 
     def resolve(self, sector: int, count: int) -> list[Run]:
-        runs: list[Run] = []
-        while count:
-            if (empty := self._empty(sector)) > 0:
-                runs.append(Absent(min(empty, count)))
-                sector, count = sector + runs[-1].sectors, count - runs[-1].sectors
-                continue
-            index, inside = divmod(sector, PER_TABLE * GRAIN_SECTORS)
-            taken = min(count, PER_TABLE * GRAIN_SECTORS - inside)
-            try:
-                runs += self._in_table(self.table(index), inside, taken)
-            except DamagedGrain as error:
-                error.block = self.first + sector
-                raise
-            sector, count = sector + taken, count - taken
+        first, skip = divmod(sector, GRAIN_SECTORS)
+        grains = (skip + count - 1) // GRAIN_SECTORS + 1
+        if self.tables.is_empty(first, grains):
+            return [Absent(count)]
+        try:
+            entries = self.tables.entries(first, grains)
+        except DamagedGrain as error:
+            error.block = self.first + sector
+            raise
+        runs = runs_of(entries, GRAIN_SECTORS, skip, count, zero_entry=True)
+        at = sector
+        for run in runs:
+            if type(run) is Stored and run.at + run.sectors > self.file_sectors:
+                self._judge(at, run)
+            at += run.sectors
         return runs
 
-    def _empty(self, sector: int) -> int:
-        """How many sectors from this one on have no table."""
-        index, inside = divmod(sector, PER_TABLE * GRAIN_SECTORS)
-        if self.directory[index]:
-            return 0
-        tables = np.flatnonzero(self.directory[index:])
-        missing = int(tables[0]) if len(tables) else len(self.directory) - index
-        return missing * PER_TABLE * GRAIN_SECTORS - inside
+    def _judge(self, sector: int, run: Stored) -> None:
+        """The file may have grown under another's hands; if it has not, the entry is damaged."""
+        self.file.refresh()
+        if run.at + run.sectors > self.file_sectors:
+            found = "an entry of no kind there is" if run.at >= NOWHERE else f"{run.sectors} sectors at {run.at}"
+            grain = f"grain {sector // GRAIN_SECTORS}"
+            raise DamagedGrain(self.file.path, 0, grain, "a place in the file", found, self.first + sector)
 
     def locate(self, sector: int, count: int) -> int | None:
-        return None
+        """Only by tables that are in memory."""
+        entry = self.tables.place_at_hand(sector, count, GRAIN_SECTORS)
+        if entry == grain_tables.ABSENT:
+            return NOT_HERE
+        skip = sector % GRAIN_SECTORS
+        if entry is None or not self.data_start <= entry <= self.file.size // SECTOR_BYTES - skip - count:
+            return None
+        return entry + skip
 
     def stretch(self, sector: int) -> int:
-        whole = self._empty(sector) or PER_TABLE * GRAIN_SECTORS - sector % (PER_TABLE * GRAIN_SECTORS)
-        return min(whole, self.sectors - sector)
-
-    def _in_table(self, table: Table, sector: int, count: int) -> list[Run]:
-        first, skip = divmod(sector, GRAIN_SECTORS)
-        last = (sector + count - 1) // GRAIN_SECTORS
-        entries = table[first : last + 1]
-        kinds = (entries >> np.uint64(KIND_SHIFT)).astype(np.int64)
-        grains = (
-            (entries >> np.uint64(48) & np.uint64(0xFFF)) | (entries & np.uint64(INDEX_HIGH)) << np.uint64(12)
-        ).astype(np.int64)
-        same = (kinds[1:] == kinds[:-1]) & ((kinds[1:] != ALLOCATED) | (grains[1:] == grains[:-1] + 1))
-        edges = [0, *(np.flatnonzero(~same) + 1).tolist(), len(entries)]
-        runs: list[Run] = []
-        for start, end in pairwise(edges):
-            length = min((end - start) * GRAIN_SECTORS - skip, count)
-            runs.append(self._run(int(entries[start]), int(kinds[start]), int(grains[start]), skip, length))
-            count, skip = count - length, 0
-        return runs
-
-    def _run(self, entry: int, kind: int, grain: int, skip: int, count: int) -> Run:
-        if kind == ALLOCATED:
-            at = self.grains_at + grain * GRAIN_SECTORS + skip
-            if at + count <= -(-self.file.size // SECTOR_BYTES) or at + count <= -(
-                -self.file.refresh() // SECTOR_BYTES
-            ):
-                return Stored(count, at)
-        elif kind == ABSENT and not entry:
-            return Absent(count)
-        elif ABSENT < kind < ALLOCATED:
-            return Zeros(count)
-        raise DamagedGrain(self.file.path, 0, "entry of a grain table", "a grain of the file", f"{entry:#x}")
+        grain, skip = divmod(sector, GRAIN_SECTORS)
+        return min(self.tables.stretch(grain) * GRAIN_SECTORS - skip, self.sectors - sector)
 
     def unpack(self, run: Packed, views: Sequence[memoryview]) -> None:
         raise NotImplementedError("no grains of a seSparse extent are compressed")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.vmkernel.storage.lab import SECTOR, contents, data, get, put, qemu_reads
+from vmkernel.storage.batch import read_batch
 from vmkernel.storage.chain import open_disk
 from vmkernel.storage.create import Kind, create
+from vmkernel.storage.disk import NOT_HERE
 from vmkernel.storage.errors import CorruptImage, DamagedGrain, RingfenceError, Unsupported
 
 SECTORS = 40 * 2048
@@ -120,3 +123,33 @@ def test_an_extent_that_ends_too_early_is_refused(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[: 8 * SECTOR])
     with pytest.raises(CorruptImage, match="grain directory"):
         open_disk(path)
+
+
+def test_grains_that_follow_one_another_are_located_together(tmp_path: Path) -> None:
+    """Once their table was read; what is damaged, zero or torn is never located."""
+    row = {grain: allocated(5 + grain) for grain in range(100)}
+    entries = {**row, 200: allocated(5), 201: allocated(7), 300: 2 << 60, 310: 4 << 60, 320: allocated(1 << 40)}
+    with open_disk(image(tmp_path, entries)) as disk:
+        extent = disk.links[-1].extents[0]
+        assert extent.locate(0, 8) is None, "its table was not read yet"
+        assert extent.locate(4096 * 8, 8) == NOT_HERE, "there is no table"
+        get(disk, 0, 8)
+        assert (extent.locate(0, 800), extent.locate(3, 4)) == (GRAINS_AT + 5 * 8, GRAINS_AT + 5 * 8 + 3)
+        assert extent.locate(99 * 8, 8) == GRAINS_AT + 104 * 8
+        assert extent.locate(100 * 8, 800) == NOT_HERE
+        for first, grains in ((99, 2), (200, 2), (300, 1), (310, 1), (320, 1), (4095, 2)):
+            assert extent.locate(first * 8, grains * 8) is None
+
+
+def test_a_batch_of_small_reads_gives_what_single_reads_give(tmp_path: Path) -> None:
+    with open_disk(image(tmp_path, ENTRIES)) as disk:
+        offsets = np.array([grain * 4096 for grain in (0, 1, 2, 3, 4, 4096, 8191, 8192, 8193, 8194)], np.int64)
+        for length in (4096, 8192):
+            out = bytearray(len(offsets) * length)
+            read_batch(disk, offsets, length, memoryview(out))
+            assert out == b"".join(get(disk, int(at) // SECTOR, length // SECTOR) for at in offsets)
+
+
+def test_a_damaged_entry_is_damage_in_a_batch_too(tmp_path: Path) -> None:
+    with open_disk(image(tmp_path, {2: 15 << 60})) as disk, pytest.raises(DamagedGrain):
+        read_batch(disk, np.array([0, 8192], np.int64), 4096, memoryview(bytearray(8192)))
