@@ -409,6 +409,28 @@ def test_a_world_that_is_killed_is_an_exit_and_leaves_nothing(ring: int) -> None
     assert (len(os.listdir("/proc/self/fd")), sorted(os.listdir("/dev/shm"))) == before
 
 
+def test_a_world_that_the_host_stops_for_a_while_goes_on() -> None:
+    """All its processes, as a shell or a debugger stops them. One that is stopped has not ended."""
+    with OuterRings() as p, kicked_when_it_hangs(p, LIMIT_S):
+        p.code(SPIN)
+        p.vcpu.run(3_000)
+        pids = world_of(p)._processes()
+        assert len(pids) > 1
+
+        def stop() -> None:
+            for which in (signal.SIGSTOP, signal.SIGCONT):
+                for pid in pids:
+                    os.kill(pid, which)
+                time.sleep(0.05)
+
+        timer = threading.Timer(0.1, stop)
+        timer.start()
+        assert p.vcpu.run(300_000).kind == ExitKind.QUANTUM
+        timer.join()
+        assert p.vcpu.run(3_000).kind == ExitKind.QUANTUM
+        assert all(exists(pid) for pid in pids)
+
+
 def test_one_world_of_four_is_killed() -> None:
     with Crowd() as crowd:
         crowd.code(f"1: lock incl {USER_DATA}\njmp 1b")

@@ -11,7 +11,7 @@
 
 enum {
 	READ_WRITE = 3, MAP_PRIVATE = 2, MAP_ANONYMOUS = 0x20,
-	SA_SIGINFO = 4, SA_RESTORER = 0x04000000, SA_ONSTACK = 0x08000000, SA_NODEFER = 0x40000000,
+	SA_NOCLDSTOP = 1, SA_SIGINFO = 4, SA_RESTORER = 0x04000000, SA_ONSTACK = 0x08000000, SA_NODEFER = 0x40000000,
 	CLOCK_IS_MONOTONIC = 1, TIMER_IS_ABSOLUTE = 1, NOTIFY_SIGNAL = 0,
 	SET_SYSCALL_DISPATCH = 59, DISPATCH_ON = 1, DISPATCH_BLOCK = 1,
 	SET_TSC = 26, TSC_TRAPS = 2, SET_CPUID = 0x1012,
@@ -31,11 +31,13 @@ word(const void *pointer)
 	return (uint64_t)(uintptr_t)pointer;
 }
 
+/* A member of the crew that the host stops for a while has not ended: SA_NOCLDSTOP. */
 static bool
 handle(uint32_t signal)
 {
 	const struct kernel_sigaction act = {
-		(void *)(uintptr_t)passage_signal, SA_SIGINFO | SA_RESTORER | SA_ONSTACK | SA_NODEFER,
+		(void *)(uintptr_t)passage_signal,
+		SA_NOCLDSTOP | SA_SIGINFO | SA_RESTORER | SA_ONSTACK | SA_NODEFER,
 		(void *)(uintptr_t)passage_restorer, 0
 	};
 
