@@ -1,7 +1,7 @@
 """`esxcfg-vswitch`: ESX Server 3's command for virtual switches, its options and its output.
 
 Port counts are the larger ones: 64 is what other places call 56.
-Not modelled: -i (the switch of an uplink that is on none), -r, which has nothing to restore here; CDP is always down.
+Not modelled: -i (the switch of an uplink that is on none), -r, which has nothing to restore here.
 Source: ESX Server 3 Configuration Guide, "esxcfg-vswitch".
 """
 
@@ -29,7 +29,6 @@ exit status: 0; 2 bad input, options or host
 """
 HEADING = "Switch Name    Num Ports   Used Ports  Configured Ports  MTU     Uplinks"
 GROUP_HEADING = "  PortGroup Name      VLAN ID  Used Ports  Uplinks"
-CDP_STATES = ("down", "listen", "advertise", "both")
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -59,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("-C", "--check-pg", metavar="GROUP", help="print 1 if there is such a group, else 0")
     what.add_argument("-m", "--mtu", metavar="MTU", help="of vSwitch")
     what.add_argument("-b", "--get-cdp", metavar="vSwitch", help="print the state of CDP")
-    what.add_argument("-B", "--set-cdp", choices=CDP_STATES, metavar="STATE", help="down; others are refused")
+    what.add_argument("-B", "--set-cdp", metavar="STATE", help="of vSwitch: down, listen, advertise or both")
     what.add_argument("-r", "--restore", action="store_true", help="accepted")
     top.add_argument("-p", "--pg", metavar="GROUP", help="the group that is meant")
     top.add_argument("switch", nargs="?", metavar="vSwitch")
@@ -77,11 +76,7 @@ def act(options: argparse.Namespace) -> None:
     elif options.check_pg is not None:
         print(int(network_file().network().switch_of(options.check_pg) is not None))
     elif options.get_cdp is not None:
-        switch_of(network_file().network(), options.get_cdp)
-        print(CDP_STATES[0])
-    elif options.set_cdp is not None:
-        if options.set_cdp != CDP_STATES[0]:
-            raise BadOption(f"-B {options.set_cdp}: expected {CDP_STATES[0]}: switches here do not speak CDP")
+        print(switch_of(network_file().network(), options.get_cdp).cdp)
     elif not options.restore:
         do_change(options)
 
@@ -107,6 +102,8 @@ def do_change(options: argparse.Namespace) -> None:
             return changes.unlink(network, options.unlink, switch)
         if options.mtu is not None:
             return changes.set_mtu(network, switch, number(options.mtu, "-m"))
+        if options.set_cdp is not None:
+            return changes.set_cdp(network, switch, changes.parse_cdp(options.set_cdp))
         needed(group, "-p GROUP")
         if options.add_pg_uplink is not None:
             return changes.add_to_group(network, options.add_pg_uplink, group, switch)

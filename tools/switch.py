@@ -11,8 +11,10 @@ from tools.switch_words import change
 DESCRIPTION = "The virtual switches of this host. A change applies to machines that run."
 EPILOG = """\
 verbs:
-  add NAME [--ports N] [--mtu N]       8, 24, 56 (default), 120, 248, 504 or 1016 ports
-  set NAME [--ports N] [--mtu N]
+  add NAME [--ports N] [--mtu N] [--cdp STATE]
+                                       8, 24, 56 (default), 120, 248, 504 or 1016 ports
+  set NAME [--ports N] [--mtu N] [--cdp STATE]
+                                       down, listen (default), advertise or both
   rm NAME
   portgroup add GROUP SWITCH [--vlan N], portgroup vlan GROUP N, portgroup rm GROUP
                                        VLAN 0: none; 1 to 4094: a tag on uplinks; 4095: machines see all tags
@@ -40,11 +42,12 @@ def add_switch_verb(verbs: argparse._SubParsersAction[Any]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     subparsers = switch.add_subparsers(dest="switch_verb", required=True, metavar="VERB")
-    for name, run, text in (("add", add_run, "make a switch"), ("set", set_run, "change its size or MTU")):
+    for name, run, text in (("add", add_run, "make a switch"), ("set", set_run, "change its size, MTU or CDP")):
         one = subparsers.add_parser(name, help=text)
         one.add_argument("name", metavar="NAME")
         one.add_argument("--ports", type=number, metavar="N", help="how many machines' adapters fit")
         one.add_argument("--mtu", type=number, metavar="N", help="1280 to 9000 (default 1500)")
+        one.add_argument("--cdp", metavar="STATE", help="down, listen (default), advertise or both, on uplinks")
         one.set_defaults(run=run)
     remove = subparsers.add_parser("rm", help="remove a switch and its port groups")
     remove.add_argument("name", metavar="NAME")
@@ -117,13 +120,16 @@ def switch_verb(options: argparse.Namespace) -> int:
 def add_run(options: argparse.Namespace) -> None:
     from vmkernel.net import changes
     from vmkernel.net.ethernet_spec import MTU
-    from vmkernel.net.host_network import PORTS
+    from vmkernel.net.host_network import PORTS, HostNetwork
 
-    change(
-        lambda network: changes.set_mtu(
-            changes.add_switch(network, options.name, options.ports or PORTS), options.name, options.mtu or MTU
-        )
-    )
+    def action(network: HostNetwork) -> HostNetwork:
+        network = changes.add_switch(network, options.name, options.ports or PORTS)
+        network = changes.set_mtu(network, options.name, options.mtu or MTU)
+        if options.cdp is not None:
+            network = changes.set_cdp(network, options.name, changes.parse_cdp(options.cdp))
+        return network
+
+    change(action)
 
 
 def set_run(options: argparse.Namespace) -> None:
@@ -135,6 +141,8 @@ def set_run(options: argparse.Namespace) -> None:
             network = changes.set_ports(network, options.name, options.ports)
         if options.mtu is not None:
             network = changes.set_mtu(network, options.name, options.mtu)
+        if options.cdp is not None:
+            network = changes.set_cdp(network, options.name, changes.parse_cdp(options.cdp))
         changes.switch_of(network, options.name)
         return network
 

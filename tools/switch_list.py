@@ -38,6 +38,10 @@ def list_run(options: argparse.Namespace) -> None:
             one = rows["uplinks"][nic]
             state = {True: "up", False: "down", None: "not in use"}[one["link"]]
             print(f"  uplink {nic}: {one['place']}, {state}{': ' + one['trouble'] if one['trouble'] else ''}")
+            for vlan in one["deaf_vlans"]:
+                print(f"    hears no beacons{f' in VLAN {vlan}' if vlan else ''}")
+            for heard in one["heard"]:
+                print(f"    heard by CDP: {heard['device']}, {heard['port']} ({heard['platform']})")
         for group in switch["groups"]:
             vlan = {0: "", 4095: ", all VLANs"}.get(group["vlan"], f", VLAN {group['vlan']}")
             print(f"  {group['name']}{vlan}")
@@ -62,12 +66,13 @@ def facts(network: HostNetwork, running: dict[str, Any] | None) -> dict[str, Any
         in_use = used.get(f"switch {name}", {}).get("used", len(switch.uplinks))
         switches.append({
             "name": name, "ports": switch.ports, "used": in_use, "mtu": switch.mtu, "uplinks": list(switch.uplinks),
-            "policy": policy_facts(switch.policy), "groups": groups,
+            "cdp": str(switch.cdp), "policy": policy_facts(switch.policy), "groups": groups,
         })  # fmt: skip
     uplinks = {
         name: {
             "place": str(nic.place), "address": nic.address.hex(":"), "switch": network.user_of(name),
             "link": up[name]["link"] if name in up else None, "trouble": up.get(name, {}).get("trouble", ""),
+            "heard": up.get(name, {}).get("heard", []), "deaf_vlans": up.get(name, {}).get("deaf_vlans", []),
         }
         for name, nic in network.nics.items()
     }  # fmt: skip

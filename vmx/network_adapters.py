@@ -103,8 +103,10 @@ class NetworkAdapters:
         """The machine is about to run. Raises HostRefused when the host gives no thread."""
         for cable in self.cables.values():
             cable.start()
+        if not self.chips:
+            return
+        self._poller.start()
         if any(isinstance(chip, Vlance) for chip in self.chips.values()):
-            self._poller.start()
             self._threads.start()
 
     def settle(self) -> None:

@@ -3,7 +3,6 @@
  */
 #include "parts.h"
 
-#define TICK_HZ		100
 #define LIMIT_TICKS	(10 * TICK_HZ)
 
 static struct adapter *current;
@@ -11,6 +10,7 @@ static volatile uint32_t ticks, interrupts;
 
 struct kept_frame *kept;
 volatile uint32_t frames_in;
+void (*taker)(const uint8_t *frame, uint32_t bytes);
 
 static void
 handle_tick(struct trap_frame *frame)
@@ -52,12 +52,30 @@ frame_came(const void *frame, uint32_t bytes)
 {
 	struct kept_frame *place = &kept[frames_in % FRAMES_KEPT];
 
+	if (taker) {
+		taker(frame, bytes);
+		return;
+	}
 	place->bytes = bytes;
 	memcpy(place->data, frame, bytes < BUFFER_BYTES ? bytes : BUFFER_BYTES);
 	frames_in++;
 }
 
-/* Interrupts are off, but for while we wait. */
+uint32_t
+now_ticks(void)
+{
+	return ticks;
+}
+
+/* Interrupts are off, but for here and while we wait. */
+void
+let_interrupts_in(void)
+{
+	interrupts_on();
+	__asm__ volatile("nop" ::: "memory");	/* they are taken behind the instruction after STI */
+	interrupts_off();
+}
+
 bool
 wait_until(bool (*condition)(const void *), const void *argument)
 {
@@ -83,6 +101,11 @@ guest_main(void)
 	irq_unmask(IRQ_TIMER);
 	pit_start(TICK_HZ);
 	check("pci_answers", bridge != 0 && bridge != 0xFFFFFFFF, "function 0 of bus 0 reads %x", bridge);
+	if (has_role()) {
+		if (check("there_is_an_adapter", find_adapter(&function, &adapter), "none that a driver here knows"))
+			play_role(&adapter);
+		return;
+	}
 	for (; find_adapter(&function, &adapter); found++) {
 		print("%s at %x.%x, ports %x, IRQ %d\n", adapter.driver->name, adapter.function >> 3, adapter.function & 7,
 		    adapter.io, adapter.irq);

@@ -15,14 +15,19 @@
 #define CSR0_IENA	0x0040
 #define CSR0_IDON	0x0100
 #define CSR0_CAUSES	0x7F00
-#define CSR4_AUTO	0x0915		/* pad what is sent; DMAPLUS off; the other causes masked */
+#define CSR4_QUIET	0x0115		/* DMAPLUS off; the other causes masked */
+#define CSR4_PAD	0x0800		/* what is sent */
 #define MODE_LOOP	0x0044		/* internal */
 #define BCR_SWSTYLE	20
 #define CHIP_ID		0x02621003u
 #define POLL_BOUND	1000000u
 
-#define RING_LOG	3
-#define RING		(1u << RING_LOG)
+#define RX_LOG		5
+#define TX_LOG		6
+#define RX_RING		(1u << RX_LOG)
+#define TX_RING		(1u << TX_LOG)
+#define RX_AT		0x100u		/* in the page that begins with the initialization block */
+#define TX_AT		0x400u
 #define OWN		0x8000u
 #define STP_ENP		0x0300u
 #define ERR		0x4000u
@@ -47,11 +52,13 @@ struct block32 {
 	uint32_t rx, tx;
 } __attribute__((packed));
 _Static_assert(sizeof(struct block16) == 24 && sizeof(struct block32) == 28, "data sheet");
+_Static_assert(RX_AT + 16 * RX_RING <= TX_AT && TX_AT + 16 * TX_RING <= PAGE_SIZE && TX_RING == PREPARED, "one page");
 
 static uint16_t io;
 static uint32_t style, rx_next, tx_next;
 static volatile uint8_t *rx_ring, *tx_ring;
 static uint8_t *rx_data, *tx_data;
+static uint32_t prepared_bytes[TX_RING];
 
 static uint16_t
 csr(uint16_t number)
@@ -115,7 +122,8 @@ fill_block(void *block, const struct adapter *adapter, uint16_t mode)
 		struct block32 *wide = block;
 
 		wide->mode = mode;
-		wide->rx_log = wide->tx_log = RING_LOG << 4;
+		wide->rx_log = RX_LOG << 4;
+		wide->tx_log = TX_LOG << 4;
 		memcpy(wide->address, adapter->address, ADDRESS_BYTES);
 		wide->rx = (uint32_t)rx_ring;
 		wide->tx = (uint32_t)tx_ring;
@@ -124,18 +132,18 @@ fill_block(void *block, const struct adapter *adapter, uint16_t mode)
 
 		narrow->mode = mode;
 		memcpy(narrow->address, adapter->address, ADDRESS_BYTES);
-		narrow->rx = (uint32_t)rx_ring | (uint32_t)RING_LOG << 29;
-		narrow->tx = (uint32_t)tx_ring | (uint32_t)RING_LOG << 29;
+		narrow->rx = (uint32_t)rx_ring | (uint32_t)RX_LOG << 29;
+		narrow->tx = (uint32_t)tx_ring | (uint32_t)TX_LOG << 29;
 	}
 }
 
 static void
-read_address(const struct adapter *adapter, uint8_t *address)
+identify(struct adapter *adapter)
 {
 	uint32_t i;
 
 	for (i = 0; i < ADDRESS_BYTES; i++)
-		address[i] = in8((uint16_t)(adapter->io + i));
+		adapter->address[i] = in8((uint16_t)(adapter->io + i));
 }
 
 static bool
@@ -145,24 +153,24 @@ start(const struct adapter *adapter, uint32_t mode)
 	uint32_t index, polls;
 
 	if (!memory)
-		memory = allocate_pages(1 + 2 * RING * BUFFER_BYTES / PAGE_SIZE);
+		memory = allocate_pages(1 + (RX_RING + TX_RING) * BUFFER_BYTES / PAGE_SIZE);
 	memset(memory, 0, PAGE_SIZE);
-	rx_ring = memory + 0x100;
-	tx_ring = memory + 0x200;
+	rx_ring = memory + RX_AT;
+	tx_ring = memory + TX_AT;
 	rx_data = memory + PAGE_SIZE;
-	tx_data = rx_data + RING * BUFFER_BYTES;
+	tx_data = rx_data + RX_RING * BUFFER_BYTES;
 	io = adapter->io;
 	style = mode & 0xFF;
 	rx_next = tx_next = 0;
 	(void)in16((uint16_t)(io + RESET));
 	out16((uint16_t)(io + RAP), BCR_SWSTYLE);
 	out16((uint16_t)(io + BDP), (uint16_t)style);
-	for (index = 0; index < RING; index++)
+	for (index = 0; index < RX_RING; index++)
 		give(rx_ring, index, rx_data + index * BUFFER_BYTES, BUFFER_BYTES, OWN);
 	fill_block(memory, adapter, mode & MODE_LOOPBACK ? MODE_LOOP : 0);
 	set_csr(1, (uint16_t)(uint32_t)memory);
 	set_csr(2, (uint16_t)((uint32_t)memory >> 16));
-	set_csr(4, CSR4_AUTO);
+	set_csr(4, CSR4_QUIET | (mode & MODE_UNPADDED ? 0 : CSR4_PAD));
 	set_csr(0, CSR0_INIT);
 	for (polls = 0; polls < POLL_BOUND && !(csr(0) & CSR0_IDON); polls++)
 		;
@@ -181,9 +189,30 @@ send(const void *frame, uint32_t bytes)
 		return false;
 	memcpy(buffer, frame, bytes);
 	give(tx_ring, tx_next, buffer, bytes, OWN | STP_ENP);
-	tx_next = (tx_next + 1) % RING;
+	tx_next = (tx_next + 1) % TX_RING;
 	set_csr(0, CSR0_TDMD | CSR0_IENA);
 	return true;
+}
+
+void
+pcnet_prepare(uint32_t index, const void *frame, uint32_t bytes)
+{
+	memcpy(tx_data + index * BUFFER_BYTES, frame, bytes);
+	prepared_bytes[index] = bytes;
+}
+
+uint32_t
+pcnet_send_prepared(void)
+{
+	uint32_t count = 0;
+
+	for (; !(status_of(tx_ring, tx_next) & OWN) && count < TX_RING; count++) {
+		give(tx_ring, tx_next, tx_data + tx_next * BUFFER_BYTES, prepared_bytes[tx_next], OWN | STP_ENP);
+		tx_next = (tx_next + 1) % TX_RING;
+	}
+	if (count)
+		set_csr(0, CSR0_TDMD | CSR0_IENA);
+	return count;
 }
 
 static void
@@ -198,7 +227,7 @@ collect(void)
 		if ((status & (STP_ENP | ERR)) == STP_ENP && bytes > FCS_BYTES)
 			frame_came(buffer, bytes - FCS_BYTES);
 		give(rx_ring, rx_next, buffer, BUFFER_BYTES, OWN);
-		rx_next = (rx_next + 1) % RING;
+		rx_next = (rx_next + 1) % RX_RING;
 	}
 }
 
@@ -274,11 +303,11 @@ check_chip(struct adapter *adapter)
 		sum += prom[i];
 	sum += prom[14] + prom[15];
 	check_equal("pcnet_address_prom_adds_up", prom[12] | (uint32_t)prom[13] << 8, sum);
-	read_address(adapter, adapter->address);
+	identify(adapter);
 	check("pcnet_has_its_address_from_the_prom", csr(12) == (prom[0] | prom[1] << 8) && csr(14) == (prom[4] | prom[5] << 8),
 	    "CSR12 is %x, CSR14 is %x", csr(12), csr(14));
 	for (i = 0; i < STYLES; i++)
 		check(facts[i], loops_back(adapter, styles[i]), "%u frames came back", frames_in);
 }
 
-const struct driver pcnet = { "pcnet", 0x20001022, start, send, collect, stop_chip, check_chip };
+const struct driver pcnet = { "pcnet", 0x20001022, identify, start, send, collect, stop_chip, check_chip };

@@ -169,17 +169,25 @@ detach(void)
 }
 
 static void
+identify(struct adapter *adapter)
+{
+	uint32_t i;
+
+	for (i = 0; i < ADDRESS_BYTES; i++)
+		adapter->address[i] = in8((uint16_t)(adapter->io + MAC_ADDR + i));
+}
+
+static void
 check_registers(struct adapter *adapter)
 {
 	uint32_t i, sum = 0;
 
 	io = adapter->io;
-	for (i = 0; i < ADDRESS_BYTES; i++) {
-		adapter->address[i] = in8((uint16_t)(io + MAC_ADDR + i));
+	identify(adapter);
+	for (i = 0; i < ADDRESS_BYTES; i++)
 		sum |= adapter->address[i];
-	}
 	check("vmxnet_has_a_station_address", sum && !(adapter->address[0] & 1), "it begins with %x", adapter->address[0]);
 	check_equal("vmxnet_is_not_attached_at_first", get(STATUS) & STATUS_ENABLED, 0);
 }
 
-const struct driver vmxnet = { "vmxnet", 0x072015AD, start, send, collect, detach, check_registers };
+const struct driver vmxnet = { "vmxnet", 0x072015AD, identify, start, send, collect, detach, check_registers };

@@ -290,7 +290,7 @@ class Transfer:
         """Nothing was lost or changed; how many MB a second it was."""
         self._sender.finish(LONG_S)
         seconds = time.monotonic() - self._began
-        sent, got = (machine.ask(f"wait; cat /tmp/{name}").split()[0]
+        sent, got = (machine.ask(f"wait; cat /tmp/{name}").splitlines()[-1].split()[0]  # its kernel may speak, too
                      for machine, name in ((self._sender, "sent"), (self._receiver, "got")))  # fmt: skip
         assert got == sent, self._sender.last_words() + self._receiver.last_words()
         return (self._mib << 20) / 1e6 / seconds

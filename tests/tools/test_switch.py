@@ -142,7 +142,9 @@ def test_esxcfg_vswitch_does_what_its_options_say(host: Path) -> None:
     esx("-M", "vmnic1", "-p", "Web", "vSwitch1")
     esx("-p", "ALL", "-v", "7", "vSwitch1")
     assert "  Web                 7        0           vmnic1" in esx("-l")
-    assert esx("-b", "vSwitch1") == "down\n"
+    assert esx("-b", "vSwitch1") == "listen\n"
+    esx("-B", "both", "vSwitch1")
+    assert esx("-b", "vSwitch1") == "both\n"
     esx("-D", "Web", "vSwitch1")
     esx("-d", "vSwitch1")
     assert "vSwitch1" not in esx("-l")
@@ -157,7 +159,7 @@ def test_esxcfg_vswitch_does_what_its_options_say(host: Path) -> None:
         (("-L", "vmnic0", "vSwitch0"), "vmnic0: it is an uplink of vSwitch0 already"),
         (("-p", "VM Network", "-v", "4096", "vSwitch0"), "expected a VLAN of 0 (none) to 4095 (all), found 4096"),
         (("-A", "VM Network", "vSwitch0"), "port group VM Network: there is one of this name already, on vSwitch0"),
-        (("-B", "both", "vSwitch0"), "expected down"),
+        (("-B", "loud", "vSwitch0"), "CDP: expected down, listen, advertise, both, found 'loud'"),
         (("-v", "5", "vSwitch0"), "expected -p GROUP"),
         ((), "expected an option that says what to do"),
     ],

@@ -8,6 +8,7 @@ import selectors
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -133,7 +134,9 @@ class KernelPlace:
                 child.wait(END_S)
             lines = said.decode(errors="replace").strip().splitlines()
             raise HostRefused(lines[-1] if lines else f"VMkernel: its process did not start: {error}") from None
-        child.returncode = 0  # it is on its own now, and nobody's to wait for
+        child.returncode = 0  # it is on its own now
+        with suppress(RuntimeError):  # where the host gives no thread, what is left of it stays until we end
+            threading.Thread(target=wait_for_end, args=(child.pid,), name="VMkernel's end", daemon=True).start()
 
     @contextmanager
     def _starting(self) -> Iterator[None]:
@@ -166,6 +169,12 @@ class KernelPlace:
     def log(self) -> Path:
         """What a process said that ended unexpectedly."""
         return self.directory / LOG_NAME
+
+
+def wait_for_end(pid: int) -> None:
+    """So that nothing is left of a child that ends long after it was started."""
+    with suppress(ChildProcessError):
+        os.waitpid(pid, 0)
 
 
 def is_free(fd: int) -> bool:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import struct
+import termios
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from vmkernel.host.fairness import Allowance
+from vmkernel.host.inbox import Inbox
 from vmkernel.host.messages import captured_message, frames_message, interface_message, link_message
-from vmkernel.host.messages_layout import Link
+from vmkernel.host.messages_layout import SEND_BUFFER_BYTES, Link
 from vmkernel.net.port import Port
 from vmkernel.net.team import Uplink
 
-FRAMES_MAX = 1024  # that wait for one machine
 CAPTURED_MAX = 4096  # that wait for one capture
 UNSENT_MAX = 64  # other messages
+NARROW_BYTES = 32 << 10  # under way to a machine that does not keep up with several; the host doubles it
+UNREAD = struct.Struct("i")
+NARROW_NS = 2_000_000_000  # so long after the last time that several had to wait
 
 
 class Client:
@@ -53,6 +60,15 @@ class Client:
         return len(self.unsent) > UNSENT_MAX
 
 
+class Turn:
+    """Whose frames are being forwarded now."""
+
+    __slots__ = ("sender",)
+
+    def __init__(self) -> None:
+        self.sender: Hashable = None  # a PortClient, the name of an uplink, or None
+
+
 class PortClient(Client):
     """A machine's adapter: an Endpoint.
 
@@ -61,22 +77,24 @@ class PortClient(Client):
 
     port: Port  # plugged in at once
 
-    def __init__(self, client: Client, now_ns: int) -> None:
+    def __init__(self, client: Client, turn: Turn, now_ns: int) -> None:
         """What a client becomes when it asks for a port."""
         super().__init__(client.socket, client.pid, client.since, client._dirty)
         self.asked, self.watched = True, client.watched
-        self.frames: list[bytes] = []
+        self.inbox, self._turn, self.is_narrow = Inbox(), turn, False
+        self.later_ns = 0  # when to try again, though there is room
         self.message, self.at = b"", 0
         self.credit_ns, self.wait_ns, self.allowance = 0, 0, Allowance(now_ns)
 
+    @property
+    def address(self) -> bytes:
+        return self.port.wanted.address
+
     def deliver(self, frame: bytes) -> bool:
-        frames = self.frames
-        if not frames:
+        inbox = self.inbox
+        if not inbox.waiting or self.later_ns:
             self._dirty(self)
-        elif len(frames) >= FRAMES_MAX:
-            return False
-        frames.append(frame)
-        return True
+        return inbox.put(self._turn.sender, frame)
 
     def switched(self, on: bool) -> None:
         self.say(link_message(Link.ON if on else Link.OFF))
@@ -84,19 +102,55 @@ class PortClient(Client):
     def flush(self) -> bool:
         if self.unsent and super().flush():
             return True
-        frames = self.frames
+        inbox = self.inbox
+        if self.is_narrow:
+            return self._flush_narrow()
+        if inbox.is_mixed and self._under_way() > NARROW_BYTES:
+            self._narrow(NARROW_BYTES)
+            return self._flush_narrow()
+        inbox.is_mixed = False
         try:
-            while frames:
-                message, count = frames_message(frames)
+            while inbox.waiting:
+                message, count = frames_message(inbox.next())
                 self.socket.send(message)
-                del frames[:count]
+                inbox.sent(count)
         except BlockingIOError:
+            if inbox.is_contended:
+                self._narrow(NARROW_BYTES)
             return True
         return False
 
+    def _flush_narrow(self) -> bool:
+        inbox, now = self.inbox, time.monotonic_ns()
+        self.later_ns = 0
+        try:
+            while inbox.waiting:
+                frames = inbox.choose(now)
+                if not frames:
+                    self.later_ns = inbox.due_ns
+                    return True
+                message, count = frames_message(frames)
+                self.socket.send(message)
+                inbox.sent(count)
+        except BlockingIOError:
+            return True
+        finally:
+            if now - inbox.contended_ns > NARROW_NS:
+                self._narrow(SEND_BUFFER_BYTES)
+        return False
+
+    def _under_way(self) -> int:
+        """Bytes that the machine has not taken yet, with what the host needs for them."""
+        return UNREAD.unpack(fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(UNREAD.size)))[0]
+
+    def _narrow(self, under_way: int) -> None:
+        self.is_narrow = under_way == NARROW_BYTES
+        self.inbox.contended_ns = time.monotonic_ns()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, under_way)
+
     @property
     def is_waiting(self) -> bool:
-        return bool(self.unsent or self.frames)
+        return bool(self.unsent or (self.inbox.waiting and not self.later_ns))
 
 
 class CaptureClient(Client):

@@ -4,7 +4,7 @@ In a round each machine that has something to say has one turn, of about TURN_NS
 against its next ones (deficit round robin). So who sends much takes nothing from who needs less than an equal share.
 Frames that reach nobody (too short, too long, forged, with a tag that is not allowed, for nobody, for one who does not
 keep up), changes of filters, and frames for many, which cost every receiver too, are paid from an allowance besides: a
-twentieth of the thread's time for all such machines together. Who has used up its own is not listened to until it has
+thirtieth of the thread's time for all such machines together. Who has used up its own is not listened to until it has
 some again: it is told to wait at its own port, and the others keep their speed.
 Work is estimated from what was done, not measured: the host may take the processor away at any moment.
 """
@@ -16,7 +16,7 @@ COPY_NS = 5_000  # and for each receiver of a frame for many
 CHANGE_NS = 20_000  # of a filter
 TURN_NS = 100_000
 CREDIT_MIN_NS = -10 * TURN_NS
-SHARE = 20  # one part of so many may be in vain
+SHARE = 30  # one part of so many may be in vain
 BURST_NS = 10_000_000  # in vain at once, after a quiet time
 REFILL_NS = 500_000  # this much is there again when a wait is over: waits are few and long, not many and short
 

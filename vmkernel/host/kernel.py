@@ -15,17 +15,19 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ringfence.errors import BadInput, BadOption, RingfenceError
-from vmkernel.host.clients import CaptureClient, Client, PortClient
+from vmkernel.host.clients import CaptureClient, Client, PortClient, Turn
 from vmkernel.host.devices import Devices, OwnPort
 from vmkernel.host.fairness import CHANGE_NS, COPY_NS, CREDIT_MIN_NS, FRAME_NS, MESSAGE_NS, TURN_NS, work_of
 from vmkernel.host.messages import answers, link_message, lone_frame, next_frames, parse_json, wanted_in
 from vmkernel.host.messages_layout import HEADER, MESSAGE_BYTES_MAX, SEND_BUFFER_BYTES, VERSION, Kind, Link
 from vmkernel.host.status import status
-from vmkernel.net.ethernet_spec import GROUP
+from vmkernel.net.cdp import Identity
+from vmkernel.net.ethernet_spec import GROUP, SOURCE
 from vmkernel.net.host_network import parse_station
 from vmkernel.net.network import TOKEN_BYTES, Network
 from vmkernel.net.network_file import NetworkFile
@@ -46,11 +48,13 @@ class Kernel:
 
     def __init__(self, listener: socket.socket, file: NetworkFile, *, stay: bool) -> None:
         """Raises BadInput and HostRefused for the file."""
-        self.network = Network(os.urandom(TOKEN_BYTES))
+        self.network = Network(os.urandom(TOKEN_BYTES), Identity(os.uname().nodename, software()))
         self.devices = Devices(self.network)
         self.stay, self._file, self._listener = stay, file, listener
         self.clients: dict[int, Client] = {}
         self._dirty: dict[Client, None] = {}
+        self._whose = Turn()
+        self._later: dict[PortClient, None] = {}  # for whom something waits that is not to go yet
         self._again: dict[Client, None] = {}  # whose turn ended before all was done
         self._paused: dict[PortClient, None] = {}  # not listened to for now
         self._watched: dict[int, tuple[object, str, bool]] = {}  # device, its name, whether frames wait in it
@@ -123,6 +127,7 @@ class Kernel:
         now = time.monotonic_ns()
         self._due_ns = self.network.next_ns(now)
         times = [client.wait_ns for client in self._paused if not client.port.held]
+        times += [client.later_ns for client in self._later]
         if self._due_ns is not None:
             times.append(self._due_ns)
         return min(TICK_S, max(0, min(times) - now) / 1e9) if times else TICK_S
@@ -130,9 +135,13 @@ class Kernel:
     def _go_on(self) -> None:
         now = time.monotonic_ns()
         if self._due_ns is not None and now >= self._due_ns:
+            self._whose.sender = None
             self.network.tick(now)
         if self._paused:
             self._resume(now)
+        for client in [client for client in self._later if now >= client.later_ns]:
+            del self._later[client]
+            self._mark(client)
         if now / 1e9 - self._ticked >= TICK_S:
             self._ticked = now / 1e9
             self.devices.tick(now)
@@ -160,6 +169,8 @@ class Kernel:
             except OSError:
                 self._drop(client)
                 continue
+            if isinstance(client, PortClient) and client.later_ns:
+                self._later[client] = None
             if client.is_late or (client.ending and not client.unsent):
                 self._drop(client)
             else:
@@ -205,6 +216,7 @@ class Kernel:
 
     def _device_ready(self, device: object, name: str, events: int) -> None:
         now = time.monotonic_ns()
+        self._whose.sender = name
         if isinstance(device, OwnPort):
             switch = None if device.port is None else self.network.switch_of(device.port)
             for frame in device.tap.receive():
@@ -332,6 +344,9 @@ class Kernel:
         if group is None:
             return
         transmit = group.switch.transmit
+        self._whose.sender = None if port.shaper is not None else client  # its frames come by `tick`, too
+        if client.is_narrow:
+            client.inbox.spoke(frames[0][:SOURCE], now)
         vain = copies = size = 0
         for frame in frames:
             reached = transmit(port, frame, now)
@@ -361,6 +376,7 @@ class Kernel:
         self._again.pop(client, None)
         if isinstance(client, PortClient):
             self._paused.pop(client, None)
+            self._later.pop(client, None)
             self.network.close(client.port)
         client.socket.close()
         if isinstance(client, CaptureClient):
@@ -394,7 +410,7 @@ class Kernel:
         except ValueError as error:
             raise BadOption(f"address: expected {error}") from None
         now = time.monotonic_ns()
-        machine = PortClient(client, now)
+        machine = PortClient(client, self._whose, now)
         wanted = None if "wanted" not in fields else first_wanted(fields["wanted"])
         machine.port = self.network.open(group, station, machine, label, now)
         if wanted is not None and (switch := self.network.switch_of(machine.port)) is not None:
@@ -443,7 +459,7 @@ class Kernel:
     def _status(self, client: Client, fields: dict[str, Any]) -> dict[str, Any]:
         return {
             "pid": os.getpid(), "stay": self.stay, "clients": len(self.clients) - 1,
-            "configuration": str(self._file.path), **status(self.network, self.devices),
+            "configuration": str(self._file.path), **status(self.network, self.devices, time.monotonic_ns()),
         }  # fmt: skip
 
     def _reload(self, client: Client, fields: dict[str, Any]) -> dict[str, Any]:
@@ -460,6 +476,14 @@ class Kernel:
     def _stay(self, client: Client, fields: dict[str, Any]) -> dict[str, Any]:
         self.stay = True
         return self._status(client, fields)
+
+
+def software() -> str:
+    """What this is, for devices outside."""
+    try:
+        return f"Ringfence {version('ringfence')}"
+    except PackageNotFoundError:  # a tree that is not installed
+        return "Ringfence"
 
 
 def text_of(fields: dict[str, Any], key: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from ringfence.errors import BadOption
+from vmkernel.net.cdp import Cdp
 from vmkernel.net.host_network import (
     PORTS,
     HostNetwork,
@@ -78,6 +79,17 @@ def set_mtu(network: HostNetwork, name: str, mtu: int) -> HostNetwork:
 
 def set_ports(network: HostNetwork, name: str, ports: int) -> HostNetwork:
     return network.with_switch(name, replace(switch_of(network, name), ports=ports))
+
+
+def parse_cdp(text: str) -> Cdp:
+    try:
+        return Cdp(text)
+    except ValueError:
+        raise BadOption(f"CDP: expected {', '.join(Cdp)}, found {text!r}") from None
+
+
+def set_cdp(network: HostNetwork, name: str, cdp: Cdp) -> HostNetwork:
+    return network.with_switch(name, replace(switch_of(network, name), cdp=cdp))
 
 
 # port groups

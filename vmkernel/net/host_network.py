@@ -14,6 +14,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Interface
 
 from ringfence.errors import BadOption
+from vmkernel.net.cdp import Cdp
 from vmkernel.net.ethernet_spec import ADDRESS_BYTES, GROUP, MTU, MTU_MAX, MTU_MIN, VLAN_NONE, VLAN_TRUNK
 from vmkernel.net.policy import Overrides, Policy
 from vmkernel.net.uplinks.place import Place, parse_place
@@ -78,6 +79,7 @@ class VirtualSwitch:
     uplinks: tuple[str, ...] = ()
     policy: Policy = field(default_factory=Policy)
     groups: Mapping[str, PortGroup] = field(default_factory=dict)
+    cdp: Cdp = Cdp.LISTEN
     extra: Extra = field(default=(), compare=False)
 
     def policy_of(self, group: str) -> Policy:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ringfence.errors import BadOption
+from vmkernel.net.cdp import Discovery, Identity, Neighbour
 from vmkernel.net.host_network import HostNetwork, Nic
 from vmkernel.net.port import Endpoint, Group, Port
 from vmkernel.net.switch import GroupSetting, Switch
@@ -17,17 +18,21 @@ from vmkernel.net.team import Uplink
 TOKEN_BYTES = 16
 
 
+NOBODY = Identity()
+
+
 def nowhere(frame: bytes) -> bool:
     """Of an uplink without a device."""
     return False
 
 
 class Network:
-    """`token` tells beacon probes of this host from all others."""
+    """`token` tells beacon probes of this host from all others; `identity` is who it is to devices outside."""
 
-    def __init__(self, token: bytes) -> None:
+    def __init__(self, token: bytes, identity: Identity = NOBODY) -> None:
         assert len(token) == TOKEN_BYTES
         self._token = token
+        self._discovery = Discovery(identity)
         self.configured = HostNetwork()
         self.switches: dict[str, Switch] = {}
         self.uplinks: dict[str, Uplink] = {}
@@ -51,6 +56,11 @@ class Network:
             groups = {group: GroupSetting(each.vlan, one.policy_of(group)) for group, each in one.groups.items()}
             self._leave(switch.set_up(one.ports, one.mtu, uplinks, groups, now_ns))
             self._owner |= dict.fromkeys(one.uplinks, switch)
+        modes = {
+            self.uplinks[nic]: (one.cdp, one.mtu) for one in wanted.switches.values() for nic in one.uplinks
+        }
+        own = [port.interface.ip for port in wanted.host_ports.values() if port.enabled and port.interface is not None]
+        self._discovery.set_up(modes, own, now_ns)
         for port in list(self._homeless):
             found = self.find(port.group_name)
             if found is not None and not found[0].is_full:
@@ -113,20 +123,36 @@ class Network:
             owner.set_link(self.uplinks[name], up, now_ns)
         else:
             self.uplinks[name].link = up
+        self._discovery.linked(self.uplinks[name], now_ns)
 
     def receive(self, name: str, frame: bytes, now_ns: int) -> None:
         """A frame from an uplink's device; one that is on no switch leads nowhere."""
-        owner = self._owner.get(name)
-        if owner is not None:
-            owner.receive(self.uplinks[name], frame, now_ns)
+        owner, uplink = self._owner.get(name), self.uplinks[name]
+        if owner is None:
+            return
+        if self._discovery.heard(uplink, frame, now_ns):
+            uplink.counters.frames_in += 1
+            uplink.counters.bytes_in += len(frame)
+            for capture in uplink.captures:
+                capture.frame(frame, now_ns, outbound=False)
+            return
+        owner.receive(uplink, frame, now_ns)
+
+    def neighbours(self, name: str, now_ns: int) -> list[Neighbour]:
+        """Who has said something of itself at an uplink, by CDP."""
+        return self._discovery.neighbours(self.uplinks[name], now_ns)
 
     # time
 
     def next_ns(self, now_ns: int) -> int | None:
         """When `tick` is due."""
         times = [at for switch in self.switches.values() if (at := switch.next_ns(now_ns)) is not None]
+        if (due := self._discovery.next_ns()) is not None:
+            times.append(due)
         return min(times, default=None)
 
     def tick(self, now_ns: int) -> None:
         for switch in self.switches.values():
             switch.tick(now_ns)
+        for uplink, frame in self._discovery.tick(now_ns):
+            uplink.emit(frame, now_ns)

@@ -1,6 +1,6 @@
 """A host's network in esx.conf: which key says what.
 
-    /net/vswitch/child[0000]/name, numPorts, mtu, uplinks/child[0000]/pnic
+    /net/vswitch/child[0000]/name, numPorts, mtu, uplinks/child[0000]/pnic, cdp/status
                             /securityPolicy/promiscuous, macChange, forgedTx
                             /shapingPolicy/enabled, averageBandwidth, peakBandwidth, burstSize      bit/s, bytes
                             /teamPolicy/team, notifySwitch, rollingRestoration, reversePolicy, linkCriteria/beacon,
@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ringfence.errors import BadInput, BadOption
+from vmkernel.net.cdp import Cdp
 from vmkernel.net.esx_conf import EsxConf
 from vmkernel.net.ethernet_spec import MTU, VLAN_NONE, VLAN_TRUNK
 from vmkernel.net.host_network import (
@@ -52,6 +53,7 @@ BOOLEANS = {
     "reverse": "teamPolicy/reversePolicy",
 }  # fmt: skip
 ROLLING, BEACON, TEAM = "teamPolicy/rollingRestoration", "teamPolicy/linkCriteria/beacon", "teamPolicy/team"
+CDP = "cdp/status"
 HAS_ORDER, MAX_ACTIVE, ORDER = "teamPolicy/hasUplinkOrder", "teamPolicy/maxActive", "teamPolicy/uplinks"
 SHAPING = {
     "enabled": "shapingPolicy/enabled", "average": "shapingPolicy/averageBandwidth",
@@ -159,7 +161,8 @@ def read_switch(node: Node) -> VirtualSwitch:
     uplinks = tuple(child.text("pnic") for child in node.children("uplinks/child"))
     policy = read_overrides(node).over(Policy())
     groups = dict(unique(node.conf, node.children("portgroup/child"), read_group))
-    return VirtualSwitch(ports, mtu, uplinks, policy, groups, node.rest())
+    cdp = node.parsed(CDP, Cdp, ", ".join(Cdp), Cdp.LISTEN)
+    return VirtualSwitch(ports, mtu, uplinks, policy, groups, cdp, node.rest())
 
 
 def read_group(node: Node) -> PortGroup:
@@ -248,6 +251,7 @@ def switch_values(name: str, switch: VirtualSwitch) -> dict[str, str]:
     said = Overrides(**{one: getattr(policy, one) for one in Overrides.__dataclass_fields__})
     return {
         "name": name, "numPorts": str(switch.ports + PORTS_RESERVED), "mtu": str(switch.mtu),
+        CDP: str(switch.cdp),
         **{f"uplinks/child[{index:04}]/pnic": nic for index, nic in enumerate(switch.uplinks)},
         **overrides_values(said),
     }  # fmt: skip

@@ -10,7 +10,6 @@ VLAN of a port group: 0, frames have no tag anywhere; 1 to 4094, they have one o
 tag loses the frame; 4095, ports see and send tags of any VLAN.
 Passive: frames in, frames out by `Endpoint.deliver` and `Uplink.send`; time is handed in. Not for several threads.
 Source: ESX Server 3 Configuration Guide, "Virtual Switches", "Port Groups", "Virtual Switch Policies".
-Not modelled: Cisco Discovery Protocol; beacon probes on VLANs other than 0.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ class Switch:
             self._set_up_group(name, setting, now_ns)
         for vlan in [vlan for vlan, segment in self._segments.items() if not segment.members]:
             del self._segments[vlan]
-        self._beacons.switch_on(any(group.policy.beacon for group in self.groups.values()), now_ns)
+        self._beacons.switch_on({probed(group) for group in self.groups.values() if group.policy.beacon}, now_ns)
         self.links_changed(now_ns)
         return homeless
 
@@ -186,9 +185,14 @@ class Switch:
         """Ports go where they can go now, and tell the switches outside."""
         self._beacons.judge(self.uplinks, now_ns)
         for group in self.groups.values():
-            group.team.refresh(self._beacons.suspect)
+            vlan = probed(group)
+            group.team.refresh(self._beacons.deaf(vlan), self._beacons.is_suspect(vlan))
             for port in group.ports:
                 self._settle(port, now_ns)
+
+    def deaf_vlans(self, uplink: Uplink) -> list[int]:
+        """Where it hears no beacons, and other uplinks do."""
+        return self._beacons.deaf_vlans(uplink)
 
     def _settle(self, port: Port, now_ns: int) -> None:
         group = port.group
@@ -199,23 +203,11 @@ class Switch:
         port.uplink = uplink
         address = port.wanted.address
         if uplink is not None and group.policy.notify and address != NO_ADDRESS and not address[0] & GROUP:
-            self._emit(uplink, self._for_uplink(group, rarp(address)), now_ns)
+            uplink.emit(self._for_uplink(group, rarp(address)), now_ns)
 
     @staticmethod
     def _for_uplink(group: Group, frame: bytes) -> bytes:
         return frame if group.vlan == VLAN_TRUNK else tagged(frame, group.vlan)
-
-    @staticmethod
-    def _emit(uplink: Uplink, frame: bytes, now_ns: int) -> bool:
-        """Whether its device took it."""
-        for capture in uplink.captures:
-            capture.frame(frame, now_ns, outbound=True)
-        if uplink.send(frame):
-            uplink.counters.frames_out += 1
-            uplink.counters.bytes_out += len(frame)
-            return True
-        uplink.counters.drops[Drop.FULL] += 1
-        return False
 
     # time
 
@@ -233,7 +225,7 @@ class Switch:
         for port in list(self._held):
             self._release(port, now_ns)
         for uplink, probe in self._beacons.tick(self.uplinks, now_ns):
-            self._emit(uplink, probe, now_ns)
+            uplink.emit(probe, now_ns)
         if self._beacons.next_ns is not None and self._beacons.judge(self.uplinks, now_ns):
             self.links_changed(now_ns)
 
@@ -305,7 +297,7 @@ class Switch:
         if found and not frame[0] & GROUP:
             return reached
         for uplink in group.team.choose(port.uplink, plain):
-            reached += self._emit(uplink, tagged(plain, vlan) if whole is None else whole, now_ns)
+            reached += uplink.emit(tagged(plain, vlan) if whole is None else whole, now_ns)
         if not group.team.in_use and self.uplinks:
             port.counters.drops[Drop.NO_UPLINK] += 1
         return reached
@@ -330,11 +322,11 @@ class Switch:
         if kind in TAG_TYPES and not is_fit(frame, VLAN_TRUNK):
             counters.drops[Drop.VLAN] += 1
             return
-        if kind == TYPE_BEACON and self._beacons.heard(uplink, frame, now_ns):
+        vlan, plain, whole = split(frame)
+        if plain[TYPE:TAG_CONTROL] == TYPE_BEACON and self._beacons.heard(uplink, vlan, plain, now_ns):
             return
         counters.frames_in += 1
         counters.bytes_in += length
-        vlan, plain, whole = split(frame)
         if frame[0] & GROUP and self._is_ours(vlan, frame[SOURCE:TYPE]):
             counters.drops[Drop.REFLECTED] += 1
         elif not self._spread(vlan, plain, whole, None, uplink, now_ns)[0]:
@@ -382,6 +374,11 @@ class Switch:
                 is_own = owners is not None and port in owners
                 reached += hand_over(port, shown, None if is_own else uplink, now_ns)
         return owners is not None, reached
+
+
+def probed(group: Group) -> int:
+    """Where beacons for this port group go; those for a trunk have no tag."""
+    return VLAN_NONE if group.vlan == VLAN_TRUNK else group.vlan
 
 
 def hand_over(port: Port, frame: bytes, uplink: Uplink | None, now_ns: int) -> bool:

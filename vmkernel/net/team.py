@@ -7,10 +7,10 @@ Source: ESX Server 3 Configuration Guide, "Load Balancing and Failover Policy"; 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any
 
-from vmkernel.net.counters import Counters
+from vmkernel.net.counters import Counters, Drop
 from vmkernel.net.frames import ip_hash
 from vmkernel.net.policy import LoadBalance, Policy
 
@@ -20,14 +20,24 @@ ADDRESS_LAST = 11  # of a frame's source
 class Uplink:
     """A port of the switch that leads out of it. `send` hands a frame to its device; False: the device is full."""
 
-    __slots__ = ("address", "captures", "counters", "hears", "link", "name", "number", "send")
+    __slots__ = ("address", "captures", "counters", "link", "name", "number", "send")
 
     def __init__(self, name: str, address: bytes, send: Callable[[bytes], bool], number: int = 0) -> None:
         self.name, self.address, self.send, self.number = name, address, send, number
         self.link = False
-        self.hears = True  # what beacons say
         self.counters = Counters()
         self.captures: tuple[Any, ...] = ()
+
+    def emit(self, frame: bytes, now_ns: int) -> bool:
+        """Hand a frame to the device, and show it to captures; whether the device took it."""
+        for capture in self.captures:
+            capture.frame(frame, now_ns, outbound=True)
+        if self.send(frame):
+            self.counters.frames_out += 1
+            self.counters.bytes_out += len(frame)
+            return True
+        self.counters.drops[Drop.FULL] += 1
+        return False
 
     def __repr__(self) -> str:
         return f"Uplink({self.name})"
@@ -53,15 +63,15 @@ class Team:
         self._fixed = policy.balance in {LoadBalance.PORT, LoadBalance.EXPLICIT}
         self.in_use = [uplink for uplink in self.in_use if by_name.get(uplink.name) is uplink]
 
-    def refresh(self, suspect: bool = False) -> None:
-        """The state of links, or what beacons say, has changed."""
+    def refresh(self, deaf: Set[Uplink] = frozenset(), suspect: bool = False) -> None:
+        """The state of links, or what beacons say, has changed. `deaf`: who is cut off behind its link."""
         order = [*self._active, *self._standby]
         self.suspect = suspect and self._policy.beacon
         if self.suspect:
             self.in_use = [uplink for uplink in order if uplink.link]
             return
         places = 1 if self._policy.balance is LoadBalance.EXPLICIT else self._places
-        good = [uplink for uplink in order if uplink.link and (uplink.hears or not self._policy.beacon)]
+        good = [uplink for uplink in order if uplink.link and not (self._policy.beacon and uplink in deaf)]
         if not self._policy.failback:
             kept = [uplink for uplink in self.in_use if uplink in good and uplink in order]
             good = [*kept, *(uplink for uplink in good if uplink not in kept)]

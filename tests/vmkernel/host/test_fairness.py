@@ -28,7 +28,7 @@ def flood(allowances: list[Allowance], seconds: int) -> int:
 
 
 @pytest.mark.parametrize("count", [1, 2, 20])
-def test_floods_in_vain_have_a_twentieth_of_the_thread_together(count: int) -> None:
+def test_floods_in_vain_have_a_thirtieth_of_the_thread_together(count: int) -> None:
     done = flood([Allowance(START_NS) for _ in range(count)], 20)
     bursts = count * BURST_NS
     assert 0.7 * 20 * SECOND / SHARE < done - bursts < 1.3 * 20 * SECOND / SHARE

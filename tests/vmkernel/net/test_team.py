@@ -179,24 +179,30 @@ def test_copies_of_a_broadcast_from_several_uplinks_arrive_once():
 
 
 class Wire:
-    """A switch outside: what leaves by one uplink arrives by those that are not cut off."""
+    """A switch outside: what leaves by one uplink arrives by those that are not cut off, in all VLANs or in some."""
 
     def __init__(self, lab: Lab) -> None:
-        self.lab, self.cut = lab, set()
+        self.lab, self.cut, self.lacks = lab, set(), {}
 
     def second(self) -> None:
         self.lab.now += SECOND
         self.lab.network.tick(self.lab.now)
         for name in self.lab.sent:
             for data in self.lab.left(name):
-                if name not in self.cut:
-                    for other in self.lab.sent:
-                        if other != name and other not in self.cut:
-                            self.lab.arrive(data, other)
+                for other in self.lab.sent:
+                    if other != name and self.carries(data, name) and self.carries(data, other):
+                        self.lab.arrive(data, other)
+
+    def carries(self, data: bytes, name: str) -> bool:
+        return name not in self.cut and vlan_of(data) not in self.lacks.get(name, ())
 
 
-def in_use(lab: Lab) -> list[str]:
-    return [uplink.name for uplink in lab.network.switches["vSwitch0"].groups["lan"].team.in_use]
+def in_use(lab: Lab, group: str = "lan") -> list[str]:
+    return [uplink.name for uplink in lab.network.switches["vSwitch0"].groups[group].team.in_use]
+
+
+def vlan_of(data: bytes) -> int:
+    return int.from_bytes(data[14:16], "big") & 0xFFF if data[12:14] == b"\x81\x00" else 0
 
 
 def test_beacons_find_the_uplink_that_is_cut_off_behind_its_link():
@@ -214,6 +220,47 @@ def test_beacons_find_the_uplink_that_is_cut_off_behind_its_link():
     for _ in range(3):
         wire.second()
     assert in_use(lab) == ["vmnic0", "vmnic1", "vmnic2"]
+
+
+def test_beacons_find_the_uplink_that_lacks_one_vlan_only():
+    """As where a trunk outside was made without it: its link is up, and other VLANs go through."""
+    lab = Lab(uplinks=3)
+    for name, vlan, probes in [("lan", 5, True), ("other", 6, True), ("plain", 0, True), ("quiet", 5, False)]:
+        lab.group(name, vlan, beacon=probes)
+    wire = Wire(lab)
+    wire.lacks = {"vmnic1": {5}}
+    for _ in range(5):
+        wire.second()
+    everything = ["vmnic0", "vmnic1", "vmnic2"]
+    assert in_use(lab) == ["vmnic0", "vmnic2"]
+    assert [in_use(lab, group) for group in ("other", "plain", "quiet")] == [everything] * 3
+    switch = lab.network.switches["vSwitch0"]
+    assert [switch.deaf_vlans(uplink) for uplink in switch.uplinks] == [[], [5], []]
+    wire.lacks = {}
+    for _ in range(3):
+        wire.second()
+    assert in_use(lab) == everything
+
+
+def test_probes_carry_the_tags_of_the_port_groups_that_want_them():
+    lab = Lab(uplinks=2)
+    for name, vlan, beacon_wanted in [("lan", 5, True), ("same", 5, True), ("trunk", 4095, True), ("other", 6, False)]:
+        lab.group(name, vlan, beacon=beacon_wanted)
+    for _ in range(2):
+        lab.now += SECOND
+        lab.network.tick(lab.now)
+    assert [sorted(map(vlan_of, lab.left(name))) for name in ("vmnic0", "vmnic1")] == [[0, 0, 5, 5]] * 2
+
+
+def test_a_vlan_where_nobody_hears_is_suspect_alone():
+    lab = Lab(uplinks=2)
+    one, other = lab.station(lab.group("lan", 5, beacon=True), 1), lab.station(lab.group("other", 6, beacon=True), 2)
+    wire = Wire(lab)
+    wire.lacks = {"vmnic0": {5}}
+    for _ in range(5):
+        wire.second()
+    one.send_to(NOBODY), other.send_to(NOBODY)
+    assert sorted(vlan_of(data) for name in lab.sent for data in lab.left(name)) == [5, 5, 6]
 
 
 def test_when_nobody_hears_anybody_everything_goes_to_every_uplink():
@@ -241,7 +288,7 @@ def test_no_port_can_send_a_probe_and_none_sees_one():
     probe = beacon(one.address, bytes(range(16)), 0, 1)
     one.send(probe), trunk.send(with_tag(probe, 5))
     assert not lab.left("vmnic0") and not lab.left("vmnic1")
-    lab.arrive(probe, "vmnic1")
+    lab.arrive(probe, "vmnic1"), lab.arrive(with_tag(probe, 5), "vmnic1")
     assert not one.take() and not trunk.take()
     assert probe[12:14] == TYPE_BEACON
     lab.arrive(beacon(NOBODY, bytes(16), 0, 1), "vmnic1" if one.port.uplink.name == "vmnic1" else "vmnic0")
