@@ -109,11 +109,11 @@ def measure_guest(plan: Plan, guest: Guest, count: int) -> list[str]:
     """Every peer, interleaved; then a row per operation and peer. The names of the operations."""
     peers = [peer for peer in plan.guest_peers() if peer.name not in guest.not_beside]
     names: dict[str, None] = {}
-    for repetition in range(plan.effort.repetitions):
-        by_host_too = repetition < plan.effort.by_host_repetitions
-        timed = timed_by_host(plan, peers) if by_host_too else []
-        for peer in [peer for peer in peers if by_host_too or plan.follows_host(peer)]:
-            plan.say(f"{guest.name} {repetition + 1}/{plan.effort.repetitions}: {peer.name}")
+    repetitions = max(plan.effort.repetitions, plan.effort.pair_repetitions)
+    for repetition in range(repetitions):
+        taking_part, timed = contenders(plan, peers, repetition)
+        for peer in taking_part:
+            plan.say(f"{guest.name} {repetition + 1}/{repetitions}: {peer.name}")
             try:
                 names |= sample(plan, guest, peer, count, with_host=peer in timed)
             except RunFailed as error:
@@ -125,6 +125,17 @@ def measure_guest(plan: Plan, guest: Guest, count: int) -> list[str]:
         for name in names:
             add_row(plan, guest, name, engine, peer)
     return list(names)
+
+
+def contenders(plan: Plan, peers: list[GuestPeer], repetition: int) -> tuple[list[GuestPeer], list[GuestPeer]]:
+    """Who takes part in a repetition, and who of them is timed by the host, too."""
+    effort = plan.effort
+    if repetition < effort.by_host_repetitions:
+        return list(peers), timed_by_host(plan, peers)
+    engines: list[GuestPeer] = [engine for engine in plan.engines if engine in peers]
+    paired = engines if repetition < effort.pair_repetitions and len(engines) > 1 else []
+    here = [peer for peer in peers if (repetition < effort.repetitions and plan.follows_host(peer)) or peer in paired]
+    return here, timed_by_host(plan, paired)
 
 
 def timed_by_host(plan: Plan, peers: list[GuestPeer]) -> list[GuestPeer]:

@@ -132,18 +132,25 @@ def measure(plan: Plan) -> None:
     except PackagesUnavailable as error:
         plan.notes.append(f"left out: linux: {error}")
         return
-    interleave(plan, "linux", contenders, plan.effort.boots)
+    interleave(plan, "linux", contenders, plan.effort.boots, plan.effort.pair_boots)
     add_rows(plan, KERNEL, contenders, asked_of_boot)
     add_rows(plan, COMMAND, [name for name in contenders if name != Bochs.name], nothing_asked)
 
 
-def interleave(plan: Plan, what: str, contenders: dict[str, Contender], repetitions: int) -> None:
-    """Into the plan's samples. One that fails is an error, and leaves; Bochs takes part once, it takes so long."""
-    for repetition in range(repetitions):
+def interleave(
+    plan: Plan, what: str, contenders: dict[str, Contender], repetitions: int, pair_repetitions: int = 0
+) -> None:
+    """Into the plan's samples. One that fails is an error, and leaves; Bochs takes part once, it takes so long.
+
+    Our engines, if there are several, take part in `pair_repetitions` if that is more.
+    """
+    engines = {engine.name for engine in plan.engines} if plan.others else set()
+    most = max(repetitions, pair_repetitions if plan.others else 0)
+    for repetition in range(most):
         for name, contender in list(contenders.items()):
-            if repetition and name == Bochs.name:
+            if (repetition and name == Bochs.name) or (repetition >= repetitions and name not in engines):
                 continue
-            plan.say(f"{what} {repetition + 1}/{repetitions}: {name}")
+            plan.say(f"{what} {repetition + 1}/{most}: {name}")
             try:
                 found = contender()
             except RunFailed as error:

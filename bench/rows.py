@@ -75,14 +75,16 @@ def compare_runs(
     measure: str, unit: str, better: Better, ours: Sequence[float], peer: Sequence[float], peer_name: str,
     must: float | None = None, aim: float | None = None,
 ) -> Row:  # fmt: skip
-    """A row of repetitions, the n-th of ours made beside the n-th of the peer's; of others, the ratio of medians.
+    """A row of repetitions, the n-th of ours made beside the n-th of the peer's, of whom there may be fewer, or more.
 
+    Beside a single one it is the ratio of medians.
     Raises ValueError as `compare` does.
     """
     row = compare(measure, unit, better, median(ours), median(peer), peer_name, must, aim)
-    if len(ours) != len(peer) or min(ours) <= 0 or min(peer) <= 0:
+    pairs = list(zip(ours, peer, strict=False))
+    if len(pairs) == 1 or min(ours) <= 0 or min(peer) <= 0:
         return row
-    ratios = [a / b if better is Better.HIGH else b / a for a, b in zip(ours, peer, strict=True)]
+    ratios = [a / b if better is Better.HIGH else b / a for a, b in pairs]
     return replace(row, ratio=significant(median(ratios)))
 
 

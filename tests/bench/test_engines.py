@@ -208,3 +208,17 @@ def test_a_peer_whose_clock_is_astray_takes_part_in_fewer_repetitions() -> None:
     long_and_short = [INTERP.name] * 2 + [bochs.name] * 2
     assert ran == long_and_short * 2 + [INTERP.name] * 2
     assert [(row.measure, row.peer_name) for row in made.rows] == [("interp.syscalls.int", bochs.name)]
+
+
+def test_our_engines_go_on_beside_each_other() -> None:
+    ran: list[str] = []
+
+    def run(guest: Guest, peer: GuestPeer, count: int) -> Transcript:
+        ran.append(peer.name)
+        return Transcript(0, (Line(count, "SYSCALL int 1000 1000"),))
+
+    made = plan(INTERP, DIRECT, peers=replace(NO_PEERS, tcg=TCG), repetitions=1)
+    made.effort = replace(made.effort, pair_repetitions=3)
+    measure_guest(made, replace(SYSCALLS, run=run), 100)
+    assert ran == [INTERP.name, DIRECT.name, TCG.name] + [INTERP.name, DIRECT.name] * 2
+    assert len(made.kept("syscalls.int", DIRECT.name)) == 3
