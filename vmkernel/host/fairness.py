@@ -13,6 +13,7 @@ from __future__ import annotations
 
 MESSAGE_NS, FRAME_NS = 4_000, 2_000  # of work: to receive a message, to forward a frame to one
 COPY_NS = 5_000  # and for each receiver of a frame for many
+VAIN_NS = 3_000  # of a frame in vain, with what the host does for its sender; and a nanosecond for each byte
 CHANGE_NS = 20_000  # of a filter
 TURN_NS = 100_000
 CREDIT_MIN_NS = -10 * TURN_NS

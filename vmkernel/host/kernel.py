@@ -22,7 +22,7 @@ from typing import Any
 from ringfence.errors import BadInput, BadOption, RingfenceError
 from vmkernel.host.clients import CaptureClient, Client, PortClient, Turn
 from vmkernel.host.devices import Devices, OwnPort
-from vmkernel.host.fairness import CHANGE_NS, COPY_NS, CREDIT_MIN_NS, FRAME_NS, MESSAGE_NS, TURN_NS, work_of
+from vmkernel.host.fairness import CHANGE_NS, COPY_NS, CREDIT_MIN_NS, MESSAGE_NS, TURN_NS, VAIN_NS, work_of
 from vmkernel.host.messages import answers, link_message, lone_frame, next_frames, parse_json, wanted_in
 from vmkernel.host.messages_layout import HEADER, MESSAGE_BYTES_MAX, SEND_BUFFER_BYTES, VERSION, Kind, Link
 from vmkernel.host.status import status
@@ -353,12 +353,12 @@ class Kernel:
             copies += reached
             size += len(frame)
             if not reached:
-                vain += FRAME_NS
+                vain += VAIN_NS
             elif frame[0] & GROUP:
-                vain += FRAME_NS + reached * COPY_NS
+                vain += VAIN_NS + reached * COPY_NS
         client.credit_ns = max(client.credit_ns - work_of(len(frames), size, copies), CREDIT_MIN_NS)
         if vain:
-            self._in_vain(client, vain + MESSAGE_NS + size // 2, now)
+            self._in_vain(client, vain + MESSAGE_NS + size, now)
 
     def _in_vain(self, client: PortClient, work_ns: int, now: int) -> None:
         others = sum(1 for one in self._paused if one.wait_ns)

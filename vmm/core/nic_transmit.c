@@ -13,6 +13,7 @@
 
 enum {
 	PARTS_MAX = 16,			/* descriptors of a frame */
+	LONGEST = 9018,			/* of a frame that a message may have */
 	BURST = 32,			/* frames of one message */
 	BURST_BYTES = 32 << 10,
 	LOOKS = 8,			/* messages before others have their turn */
@@ -39,9 +40,9 @@ set_tdmd(struct nic_hall *h, uint32_t number, uint32_t on)
 	return was;
 }
 
-/* TINT, now or together with other frames: pcnet_transmit.py. */
+/* TINT, now or together with other frames: pcnet_transmit.py.  `causes`: what else there is to tell, now. */
 static void
-tell_sent(struct nic_hall *h, uint32_t number, uint32_t frames)
+tell_sent(struct nic_hall *h, uint32_t number, uint32_t frames, uint32_t causes)
 {
 	struct nic_plan *p = &h->nic[number].plan;
 	const uint32_t token = intr_lock(h->i);
@@ -53,8 +54,10 @@ tell_sent(struct nic_hall *h, uint32_t number, uint32_t frames)
 	p->prompt -= p->prompt < frames ? p->prompt : frames;
 	if (now || f->unsaid >= limit) {
 		f->unsaid = 0;
-		kicks = nic_tell(h->i, number, CSR0_TINT);
+		causes |= CSR0_TINT;
 	}
+	if (causes)
+		kicks = nic_tell(h->i, number, causes);
 	intr_unlock(h->i, token);
 	kick_vcpus(h, kicks);
 }
@@ -85,7 +88,7 @@ struct burst {
 	uint8_t length[BURST][LENGTH_BYTES];
 	struct descriptor part[BURST * PARTS_MAX];
 	uint32_t ends[BURST];	/* parts up to the end of each frame */
-	uint32_t frames, pieces, parts, bytes;
+	uint32_t frames, pieces, parts, bytes, babble;
 };
 
 enum found { FOUND_FRAME, FOUND_NOTHING, FOUND_STRANGE };
@@ -121,8 +124,10 @@ gather(const struct nic_hall *h, const struct nic_plan *p, uint32_t *at, struct 
 		index = after(&p->transmit, index);
 		if (!(d.status & ENP))
 			continue;
-		if (length < FRAME_LEAST || length > FRAME_MAX)
+		if (length > LONGEST)
 			break;
+		if (length > FRAME_MAX)
+			b->babble = CSR0_BABL;
 		if (length < FRAME_MIN && p->pads) {
 			add_piece(b, padding, FRAME_MIN - length);
 			length = FRAME_MIN;
@@ -183,7 +188,7 @@ send_some(struct nic_hall *h, uint32_t number, uint32_t *full)
 	struct burst b;
 	uint32_t at = p->transmit.at;
 
-	b.frames = b.pieces = b.parts = b.bytes = 0;
+	b.frames = b.pieces = b.parts = b.bytes = b.babble = 0;
 	add_piece(&b, &kind, sizeof kind);
 	/* Once around at most: what was gathered still looks like the driver's last word. */
 	while (found == FOUND_FRAME && b.frames < BURST && b.bytes < BURST_BYTES && b.parts < p->transmit.length)
@@ -203,7 +208,7 @@ send_some(struct nic_hall *h, uint32_t number, uint32_t *full)
 	p->transmit.seen = b.part[b.parts - 1].seen;
 	p->sent += b.frames;
 	p->sent_octets += b.bytes;
-	tell_sent(h, number, b.frames);
+	tell_sent(h, number, b.frames, b.babble);
 	return found;
 }
 

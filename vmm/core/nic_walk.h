@@ -21,7 +21,7 @@ enum {
 };
 
 /* Of CSR0, and of the upper word of TMD1 and RMD1. */
-enum { CSR0_TDMD = 1 << 3, CSR0_TINT = 1 << 9, CSR0_RINT = 1 << 10 };
+enum { CSR0_TDMD = 1 << 3, CSR0_TINT = 1 << 9, CSR0_RINT = 1 << 10, CSR0_BABL = 1 << 14 };
 enum { OWN = 0x8000, STP = 0x0200, ENP = 0x0100 };
 
 /* The transmit ring waits: for the device, until nic_leave; for room in the socket, until nic_ready. */

@@ -145,6 +145,13 @@ class WalkedRig(PcnetRig):
         with self.lock:
             self.nic.settle()
 
+    def poll(self) -> bool:
+        """As a machine does for adapters that want it, every two milliseconds or so."""
+        with self.lock:
+            if self.nic.wants_poll:
+                self.nic.poll()
+        return True
+
     def wait(self, condition: Callable[[], bool]) -> None:
         end = time.monotonic() + PATIENCE_S
         while not condition():
