@@ -553,7 +553,7 @@ class NicPlan(LittleEndianStructure):
         ("accepts", c_uint32),
         ("prompt", c_uint32),
         ("deferred", c_uint32),
-        ("reserved", c_uint32),
+        ("full", c_uint32),
         ("transmit", NicRing),
         ("receive", NicRing),
         ("hashes", c_uint64),

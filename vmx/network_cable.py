@@ -33,7 +33,7 @@ class CableEnd(Protocol):
         """A frame, without its FCS, for the adapter."""
 
     def writable(self) -> None:
-        """A port that refused a frame takes some again."""
+        """A port that refused a frame takes some again. The caller holds nothing that `SwitchPort.send` needs."""
 
     def switched(self, on: bool) -> None:
         """The port is on, or off: the guest sees it as its link."""

@@ -202,7 +202,7 @@ class KernelPort:
         self._owner.wake()
 
     def close(self) -> None:
-        with self._lock:
+        with self._wiring, self._lock:
             self._closed, self._end = True, None
         self.unplug()
         self._owner.remove(self)
@@ -234,14 +234,17 @@ class KernelPort:
         with self._lock:
             connection, self._socket = self._socket, None
             was_blocked, self.is_blocked, self._on = self.is_blocked, False, False
-        if connection is not None:
-            self._wire()
-            connection.close()
-        with self._lock:
-            if self._end is not None and connection is not None:
-                self._end.switched(False)
-                if was_blocked:
-                    self._end.writable()  # what waits is lost now
+        if connection is None:
+            return
+        self._wire()
+        connection.close()
+        with self._wiring:
+            with self._lock:
+                end = self._end
+                if end is not None:
+                    end.switched(False)
+            if end is not None and was_blocked:
+                end.writable()  # what waits is lost now
 
     def retry(self, place: KernelPlace) -> float | None:
         """On the thread: have a port again, if it is time. How long until it is; None while there is one."""
@@ -267,13 +270,13 @@ class KernelPort:
 
     def has_room(self) -> None:
         """On the thread: what was refused may be sent again."""
-        with self._lock:
-            if self._untold:
-                self._tell()
-            if self.is_blocked:
-                self.is_blocked = False
-                if self._end is not None:
-                    self._end.writable()
+        with self._wiring:
+            with self._lock:
+                if self._untold:
+                    self._tell()
+                was_blocked, self.is_blocked, end = self.is_blocked, False, self._end
+            if end is not None and was_blocked:
+                end.writable()
 
     def receive(self) -> None:
         """On the thread."""

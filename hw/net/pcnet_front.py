@@ -34,7 +34,7 @@ class Front:
         self.pcnet, self.registers, self.core, self.drive = pcnet, pcnet.registers, core, drive
         self.plan = None if core is None else core.plan
         self.port = self.inputs = 0
-        self._holders = 0
+        self._holders = self._refused = 0  # frames that the port had refused when the chip was entered
 
     def place(self, base: int | None, inputs: int) -> None:
         """Where the window of 32 bytes begins, None: nowhere; and what INTA# drives. It counts from `give` on."""
@@ -56,8 +56,11 @@ class Front:
         if self._holders > 1 or (core := self.core) is None:
             return
         core.hold()
-        if not core.state.port:
-            return
+        if core.state.port:
+            self._take(core)
+        self._refused = self.pcnet.transmitter.stats.refused
+
+    def _take(self, core: CoreFront) -> None:
         there, state, csr = core.state, self.registers.state, self.registers.csr
         state.rap, csr[STATUS], csr[INTERRUPT_MASK] = there.rap, there.csr0, there.csr3
         state.attended, state.unsaid = there.attended, there.unsaid
@@ -80,6 +83,7 @@ class Front:
             there.port = self.port
             if self.plan is not None:
                 there.rings = describe(registers, self.plan, may_master=self.pcnet.bus.may_master)
+                self.plan.full = self.pcnet.transmitter.stats.refused != self._refused
             core.give()
             if not was_on:
                 self.drive()

@@ -11,7 +11,18 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.realguests import iso
-from tests.realguests.lan import APPEND, SWITCH, Host, LanMachine, Transfer, host_with, network, started, told
+from tests.realguests.lan import (
+    APPEND,
+    SWITCH,
+    BulkTransfer,
+    Host,
+    LanMachine,
+    Transfer,
+    host_with,
+    network,
+    started,
+    told,
+)
 from tests.vmkernel.net.ends import wait_until
 from vmkernel.net import changes
 from vmkernel.net.host_network import HostNetwork
@@ -180,7 +191,7 @@ def test_a_gibibyte_by_tcp_each_way(raw_boot: MakeBoot) -> None:
         one, two = machines = [LanMachine(host, number, boot) for number in (1, 2)]
         started(machines)
         for sender, receiver in ((one, two), (two, one)):
-            rate = Transfer(sender, receiver, LONG_MIB).finish()
+            rate = BulkTransfer(sender, receiver, LONG_MIB).finish()
             told(f"{sender.name} to {receiver.name}: {rate:.1f} MB/s")
         for machine in machines:
             told(f"{machine.name}: {host.counters(machine)}")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from vmm.engines import placement
-from vmm.engines.placement import CROWDED_NS, RETRY, SPIN_NS, TRIAL, WINDOW, Placement
+from vmm.engines.placement import CROWDED_NS, FLOAT_NS, RARE_NS, RETRY, SPIN_NS, TRIAL, WINDOW, Placement
 
 SPARE_CPU = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one CPU: nobody can spin apart")
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the host lets nobody place processes")
@@ -73,12 +73,43 @@ def test_both_are_on_one_cpu_and_move_now_and_then(sleeper: int, clock: list[int
     place = Placement(lambda: [sleeper], 0, lambda ns: None)
     place.turn()
     assert os.sched_getaffinity(sleeper) == os.sched_getaffinity(0) and len(os.sched_getaffinity(sleeper)) == 1
-    clock[0] += placement.FLOAT_NS + 1
+    turns(place, clock, WINDOW // 2, 2 * FLOAT_NS // WINDOW + 1)
     place.look_soon()
     assert os.sched_getaffinity(sleeper) == home
     place.turn()
     place.turn()
     assert len(os.sched_getaffinity(sleeper)) == 1
+    place.end()
+
+
+def test_rare_exits_pin_nobody(sleeper: int, clock: list[int]) -> None:
+    home = os.sched_getaffinity(0)
+    place = Placement(lambda: [sleeper], 0, lambda ns: None)
+    for rare in (5 * RARE_NS, FLOAT_NS):
+        place.turn()
+        assert len(os.sched_getaffinity(sleeper)) == len(os.sched_getaffinity(0)) == 1
+        clock[0] += FLOAT_NS
+        turns(place, clock, 1, rare)
+        place.look_soon()
+        assert os.sched_getaffinity(sleeper) == os.sched_getaffinity(0) == home
+        turns(place, clock, 2 * WINDOW, rare)
+        assert os.sched_getaffinity(sleeper) == os.sched_getaffinity(0) == home
+        turns(place, clock, 2 * WINDOW, 50_000)
+    place.end()
+    assert os.sched_getaffinity(0) == home
+
+
+def test_a_world_whose_processes_wake_each_other_stays_on_one_cpu(sleeper: int, clock: list[int]) -> None:
+    hand_overs, step = [0], 2 * FLOAT_NS
+    place = Placement(lambda: [sleeper], 0, lambda ns: None, lambda: hand_overs[0])
+    for many in (True, False, True):
+        for _ in range(3):
+            place.turn()
+            hand_overs[0] += many * (step // RARE_NS + 1)
+            clock[0] += step
+            place.look_soon()
+        place.turn()
+        assert (len(os.sched_getaffinity(sleeper)) == 1) == many
     place.end()
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,12 +14,15 @@ from hw.net.wiring import AddressFilter
 from tests.vmkernel.net.ends import station, wait_until
 from tests.vmx.network_machine import config_of, load_guest, machine, nic, run
 from tests.vmx.network_peer import HOST_ADDRESS, answering_host
+from vmkernel.host.client import KernelPlace
 from vmkernel.net import changes
 from vmkernel.net.host_network import HostNetwork
 from vmkernel.net.network_file import NetworkFile
 from vmx.network_config import NicKind
 from vmx.network_ports import KernelPort, NetworkPorts
 from vmx.stop import StopKind
+
+PATIENCE_S = 60.0
 
 
 @pytest.fixture
@@ -85,3 +91,46 @@ def test_a_closed_port_is_free_and_says_nothing_more(ports: NetworkPorts) -> Non
     port.set_filter(AddressFilter(station(1), True))
     assert port.send([memoryview(bytes(60))])
     wait_until(lambda: ports.place.ask("status")["switches"][0]["groups"][0]["ports"] == [])
+
+
+class BusyEnd(AnsweringEnd):
+    """An adapter that somebody is in, who sends, too: what it is told has to wait for that."""
+
+    def __init__(self, port: KernelPort) -> None:
+        self.inside = threading.Lock()
+        self.asked, self.told = threading.Event(), threading.Event()
+        super().__init__(port)
+
+    def writable(self) -> None:
+        self.asked.set()
+        with self.inside:
+            self.told.set()
+
+
+def test_an_adapter_that_sends_is_told_of_room_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    monkeypatch.setattr(KernelPlace, "open", lambda *_, **__: (near, {"on": True}))
+    ports = NetworkPorts(tmp_path, tmp_path / "esx.conf")
+    port = KernelPort(ports, "lan", station(1), "vm")
+    port.plug_in(start=False)
+    end = BusyEnd(port)
+    frame = [memoryview(bytes(1000))]
+    answers: list[bool] = []
+    with end.inside:
+        while port.send(frame):
+            pass
+        with suppress(BlockingIOError):
+            while True:
+                far.recv(1 << 16, socket.MSG_DONTWAIT)
+        threads = [threading.Thread(target=one) for one in (port.has_room, lambda: answers.append(port.send(frame)))]
+        threads[0].start()
+        assert end.asked.wait(PATIENCE_S)
+        threads[1].start()
+        threads[1].join(PATIENCE_S)
+        sent = list(answers)
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert sent == [True] and end.told.is_set() and not port.waits_for_room
+    port.close()
+    ports.close()
+    far.close()

@@ -42,8 +42,8 @@ enum pf { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16 };
  * view (supervisor, user).  A tag is the page's linear address when that access may go
  * straight to host memory, TLB_NONE otherwise: then the slow path of mem.c decides.
  */
-#define TLB_ENTRIES 256
-#define TLB_NOTED 64
+#define TLB_ENTRIES 1024
+#define TLB_WORDS (2 * TLB_ENTRIES / 64)
 #define TLB_NONE 0x800u		/* no page, nor the address of an aligned operand as sse_core.h compares it */
 
 struct tlb_entry {
@@ -146,7 +146,7 @@ struct replay {
 struct asked { uint64_t address; uint32_t width; uint32_t write; uint32_t units; uint32_t string; };
 
 /* Where an indirect branch went: valid at one code_gen. */
-#define JUMP_HINTS 1024
+#define JUMP_HINTS 4096
 #define CODE_VPNS 16384
 struct jump_hint { uint32_t eip; uint32_t gen; struct block *block; };
 
@@ -256,8 +256,7 @@ struct engine {
 	uint32_t fpu_host_cw;	/* the host's own x87 control word */
 
 	struct tlb_entry tlb[2][TLB_ENTRIES];
-	uint32_t tlb_used;		/* entries of tlb filled since the last flush, the first of them noted */
-	uint16_t tlb_noted[TLB_NOTED];
+	uint64_t tlb_used[2][TLB_WORDS];	/* bits by entry of tlb: it may hold something; [1]: a global page */
 	struct tlb_entry tlb_off[TLB_ENTRIES];	/* never hits: alignment checks, watchpoints */
 	uint32_t tlb_disabled;	/* use tlb_off */
 	struct jump_hint jumps[JUMP_HINTS];
@@ -409,6 +408,7 @@ uint64_t phys_read64(struct engine *e, uint64_t gpa);
 bool phys_cas32(struct engine *e, uint64_t gpa, uint32_t expect, uint32_t value);
 bool phys_cas64(struct engine *e, uint64_t gpa, uint64_t expect, uint64_t value);
 
+void tlb_init(struct engine *e);
 void tlb_flush(struct engine *e);			/* the whole micro TLB, and code_gen */
 void tlb_flush_space(struct engine *e);			/* all but the global pages */
 void tlb_flush_page(struct engine *e, uint32_t linear);

@@ -332,9 +332,15 @@ void
 mem_read_bytes(struct engine *e, uint32_t linear, void *to, uint32_t size)
 {
 	uint8_t *out = to;
+	const void *p;
 
 	check_alignment(e, linear, long_alignment(size));
 	mem_check_read(e, linear, size);
+	p = tlb_read_ptr(e, linear, size);
+	if (likely(p != NULL)) {
+		__builtin_memcpy(to, p, size);
+		return;
+	}
 	while (size) {
 		const uint32_t n = piece(linear, size);
 		const uint64_t x = access_read(e, linear, n, current_rights(e));
@@ -352,9 +358,15 @@ void
 mem_write_bytes(struct engine *e, uint32_t linear, const void *from, uint32_t size)
 {
 	const uint8_t *in = from;
+	void *p;
 
 	check_alignment(e, linear, long_alignment(size));
 	mem_check_write(e, linear, size);
+	p = tlb_write_ptr(e, linear, size);
+	if (likely(p != NULL)) {
+		__builtin_memcpy(p, from, size);
+		return;
+	}
 	while (size) {
 		const uint32_t n = piece(linear, size);
 		uint64_t x = 0;

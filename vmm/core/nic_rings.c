@@ -36,7 +36,8 @@
 #define WAIT_BUSY_NS 2000000u		/* after which TINT tells of what was sent */
 #define WAIT_IDLE_NS 32000000u		/* the chip looks at its ring unasked */
 #define STARVED_MS 2
-#define STUCK_NS 100000000u		/* a driver that gives no buffer back for so long: the device counts what is lost */
+#define STUCK_NS 1000000000u		/* a driver that gives no buffer back for so long: the device counts what is lost.  On a busy
+					 * host a guest may not run at all for some tenths of that. */
 
 /* ---- the two threads ----------------------------------------------------------------------- */
 
@@ -269,10 +270,12 @@ nic_leave(struct nic_hall *h, uint32_t number)
 {
 	const uint32_t kicks = nic_give(h->i, number);
 	const struct nic_front *f = &h->i->nic[number % RF_NICS];
-	const uint32_t asked = f->rings & NIC_TRANSMIT && f->csr0 & CSR0_TDMD;
+	struct nic *n = &h->nic[number % RF_NICS];
+	const uint32_t asked = f->rings & NIC_TRANSMIT && f->csr0 & CSR0_TDMD && !n->plan.full;
 
-	h->nic[number % RF_NICS].lent &= ~(uint32_t)LENT_DEVICE;
-	pthread_mutex_unlock(&h->nic[number % RF_NICS].mutex);
+	/* A frame that only the device can send and that has no room would be ours and its own by turns until there is some. */
+	n->lent = (n->lent & LENT_ROOM) | (f->rings & NIC_TRANSMIT && n->plan.full ? LENT_ROOM : 0);
+	pthread_mutex_unlock(&n->mutex);
 	if (asked)
 		nic_ring(h->i);
 	return kicks;

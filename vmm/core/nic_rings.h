@@ -25,7 +25,7 @@ struct nic_plan {
 	uint32_t accepts;	/* enum nic_accepts */
 	uint32_t prompt;	/* of so many more frames that are sent TINT tells at once */
 	uint32_t deferred;	/* the frame at the transmit ring's position had to wait */
-	uint32_t reserved;
+	uint32_t full;		/* the device was refused a frame while it held the front: nic_ready follows */
 	struct nic_ring transmit;
 	struct nic_ring receive;
 	uint64_t hashes;	/* the logical address filter */

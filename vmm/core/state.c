@@ -168,7 +168,6 @@ engine_init(void *arena, uint64_t arena_bytes, const struct engine_map *map, con
 {
 	struct engine *e = arena;
 	const struct machine *m = map->pages;
-	uint32_t i;
 
 	if (arena_bytes < RF_ARENA_MIN)
 		return -ERR_ARENA_FULL;
@@ -186,9 +185,7 @@ engine_init(void *arena, uint64_t arena_bytes, const struct engine_map *map, con
 	e->model = *model;
 	divide_arena(e, arena_bytes);
 	e->one_stamp = 1;
-	for (i = 0; i < TLB_ENTRIES; i++)
-		e->tlb_off[i].rtag = e->tlb_off[i].wtag = e->tlb_off[i].xtag = TLB_NONE;
-	e->tlb_used = TLB_NOTED + 1;	/* a zeroed entry is not an empty one: clear them all */
+	tlb_init(e);
 	e->tlb_cur = e->tlb[VIEW_SUPERVISOR];
 	e->slot_generation = m->slot_generation;
 	shadow_init(e);

@@ -13,28 +13,50 @@ tlb_clear(struct tlb_entry *t)
 	t->rtag = t->wtag = t->xtag = TLB_NONE;
 }
 
-/* Entries that may hold something are listed, so that a flush after little use is cheap. */
+/* That an entry may hold something is noted, so that a flush costs what there is to flush. */
 static void
 tlb_note(struct engine *e, const struct tlb_entry *t)
 {
-	if (e->tlb_used < TLB_NOTED)
-		e->tlb_noted[e->tlb_used] = (uint16_t)(t - &e->tlb[0][0]);
-	e->tlb_used++;		/* beyond TLB_NOTED: any entry may be in use */
+	const uint32_t at = (uint32_t)(t - &e->tlb[0][0]);
+	const uint64_t bit = 1ull << (at % 64);
+
+	e->tlb_used[0][at / 64] &= ~bit;
+	e->tlb_used[1][at / 64] &= ~bit;
+	e->tlb_used[t->global != 0][at / 64] |= bit;
+}
+
+static void
+clear_used(struct engine *e, bool global)
+{
+	struct tlb_entry *all = &e->tlb[0][0];
+	uint32_t word;
+
+	for (word = 0; word < TLB_WORDS; word++) {
+		uint64_t used = e->tlb_used[global][word];
+
+		e->tlb_used[global][word] = 0;
+		for (; used; used &= used - 1)
+			tlb_clear(&all[word * 64 + (uint32_t)__builtin_ctzll(used)]);
+	}
+}
+
+void
+tlb_init(struct engine *e)
+{
+	uint32_t i;
+
+	for (i = 0; i < TLB_ENTRIES; i++) {
+		tlb_clear(&e->tlb[VIEW_SUPERVISOR][i]);
+		tlb_clear(&e->tlb[VIEW_USER][i]);
+		tlb_clear(&e->tlb_off[i]);
+	}
 }
 
 void
 tlb_flush(struct engine *e)
 {
-	struct tlb_entry *all = &e->tlb[0][0];
-	uint32_t i;
-
-	if (e->tlb_used <= TLB_NOTED)
-		for (i = 0; i < e->tlb_used; i++)
-			tlb_clear(&all[e->tlb_noted[i]]);
-	else
-		for (i = 0; i < 2 * TLB_ENTRIES; i++)
-			tlb_clear(&all[i]);
-	e->tlb_used = 0;
+	clear_used(e, false);
+	clear_used(e, true);
 	e->ctl->stats.tlb_flushes++;
 	code_contexts_forget(e);
 }
@@ -42,21 +64,7 @@ tlb_flush(struct engine *e)
 void
 tlb_flush_space(struct engine *e)
 {
-	struct tlb_entry *all = &e->tlb[0][0];
-	const bool noted = e->tlb_used <= TLB_NOTED;
-	const uint32_t count = noted ? e->tlb_used : 2 * TLB_ENTRIES;
-	uint32_t i, at;
-
-	e->tlb_used = 0;
-	for (i = 0; i < count; i++) {
-		at = noted ? e->tlb_noted[i] : i;
-		if (all[at].rtag == TLB_NONE)
-			continue;
-		if (all[at].global)
-			tlb_note(e, &all[at]);		/* never ahead of i */
-		else
-			tlb_clear(&all[at]);
-	}
+	clear_used(e, false);
 	e->ctl->stats.tlb_flushes++;
 	code_space_forget(e);
 }
@@ -75,33 +83,33 @@ void
 tlb_flush_writes(struct engine *e, uint32_t ppn)
 {
 	struct tlb_entry *all = &e->tlb[0][0];
-	uint32_t i;
+	uint32_t word;
 
 	window_protect(e, ppn);
-	if (e->tlb_used <= TLB_NOTED) {
-		for (i = 0; i < e->tlb_used; i++)
-			if (all[e->tlb_noted[i]].ppn == ppn)
-				all[e->tlb_noted[i]].wtag = TLB_NONE;
-		return;
+	for (word = 0; word < TLB_WORDS; word++) {
+		uint64_t used = e->tlb_used[0][word] | e->tlb_used[1][word];
+
+		for (; used; used &= used - 1) {
+			struct tlb_entry *t = &all[word * 64 + (uint32_t)__builtin_ctzll(used)];
+
+			if (t->ppn == ppn)
+				t->wtag = TLB_NONE;
+		}
 	}
-	for (i = 0; i < 2 * TLB_ENTRIES; i++)
-		if (all[i].ppn == ppn)
-			all[i].wtag = TLB_NONE;
 }
 
 void
 tlb_flush_all_writes(struct engine *e)
 {
 	struct tlb_entry *all = &e->tlb[0][0];
-	uint32_t i;
+	uint32_t word;
 
-	if (e->tlb_used <= TLB_NOTED) {
-		for (i = 0; i < e->tlb_used; i++)
-			all[e->tlb_noted[i]].wtag = TLB_NONE;
-		return;
+	for (word = 0; word < TLB_WORDS; word++) {
+		uint64_t used = e->tlb_used[0][word] | e->tlb_used[1][word];
+
+		for (; used; used &= used - 1)
+			all[word * 64 + (uint32_t)__builtin_ctzll(used)].wtag = TLB_NONE;
 	}
-	for (i = 0; i < 2 * TLB_ENTRIES; i++)
-		all[i].wtag = TLB_NONE;
 }
 
 /* Must a store to ppn be seen?  (traced tables, decoded code) */
@@ -122,10 +130,9 @@ tlb_put(struct engine *e, uint32_t linear, uint32_t acc, const struct shadow_hit
 	e->ctl->stats.tlb_fills++;
 	if (t->ppn != ppn || (t->rtag != (linear & PAGE_MASK) && t->rtag != TLB_NONE))
 		tlb_clear(t);
-	if (t->rtag == TLB_NONE)
-		tlb_note(e, t);
 	t->ppn = ppn;
 	t->global = hit->spte & SPTE_G;
+	tlb_note(e, t);
 	t->addend = (uintptr_t)host_page(e, hit->spte) - (linear & PAGE_MASK);
 	t->rtag = linear & PAGE_MASK;
 	t->xtag = hit->spte & SPTE_X ? linear & PAGE_MASK : TLB_NONE;

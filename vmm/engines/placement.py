@@ -4,7 +4,9 @@ Waking a sleeper on another CPU of a virtual host costs 25 to 50 us, on the same
 both have worked meanwhile and find their caches cold; two that spin on CPUs of their own hand over in one, but take
 them from everybody else. So the two share a CPU and sleep, and are let go for a turn now and then, so that the host
 can move them. Where exits come thick, spinning apart is tried for some turns, and kept for as long as it is measured
-to be faster.
+to be faster. Where they are rare, and hand-overs between the processes of the world too, a wake-up costs little beside
+what the guest does meanwhile, and the host places all of them as it does everybody: two machines that were pinned to
+one CPU would share it, with another one idle.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ CROWDED_NS = 25_000  # both of them where other worlds of this process want the 
 BETTER = 0.95  # of the time of a turn together, for spinning to stay
 RETRY, RETRY_MOST = 2, 1024  # windows before spinning is tried again
 FLOAT_NS = 100_000_000  # the host may move us this often
+RARE_NS = 2_000_000  # between two wake-ups: above it one CPU for all gains less than others on it may cost
 STAT_PROCESSOR = 36  # field of /proc/PID/stat behind the program's name: proc(5), "processor"
 
 
@@ -34,26 +37,36 @@ _pinned_lock = threading.Lock()
 
 
 class Mode(enum.Enum):
-    """NEW: nobody is pinned yet. FLOATING: for one turn the host may move both."""
+    """NEW: nobody is pinned yet. FLOATING: for one turn the host may move both. FREE: until wake-ups come often."""
 
     NEW = enum.auto()
     TOGETHER = enum.auto()
     FLOATING = enum.auto()
     APART = enum.auto()
+    FREE = enum.auto()
+
+
+UNDECIDED = {Mode.TOGETHER, Mode.FREE}  # that a long turn may end
 
 
 class Placement:
-    """Of a world, which runs vCPU `number`: `processes` gives its ids, `set_spin` takes the ns that both sides spin."""
+    """Of a world, which runs vCPU `number`."""
 
-    def __init__(self, processes: Callable[[], list[int]], number: int, set_spin: Callable[[int], None]) -> None:
-        self._processes, self._set_spin = processes, set_spin
+    def __init__(
+        self, processes: Callable[[], list[int]], number: int, set_spin: Callable[[int], None],
+        hand_overs: Callable[[], int] = lambda: 0,
+    ) -> None:  # fmt: skip
+        """`processes` gives its ids, and `hand_overs` how often one of them has woken another; `set_spin` takes the ns
+        that both sides spin.
+        """
+        self._processes, self._set_spin, self._hand_overs = processes, set_spin, hand_overs
         self._home: set[int] = set()
         self._cpu = self._number = number
         self._mode = Mode.NEW
         self._thread = 0  # of the runner: it is pinned, too
         self._turns = WINDOW  # from the last look to the next
         self._left = 0  # of them, still to come
-        self._began = self._floated = 0
+        self._began = self._floated = self._handed_over = 0
         self._together_ns = float(DENSE_NS)
         self._wait = self._retry = RETRY
         self._doubted = False  # spinning did badly when we last looked
@@ -67,7 +80,14 @@ class Placement:
 
     def look_soon(self) -> None:
         """The last turn took long: the host may want to move us though few turns have passed."""
-        if self._mode is Mode.TOGETHER and time.monotonic_ns() - self._floated > FLOAT_NS:
+        if self._mode not in UNDECIDED or (now := time.monotonic_ns()) - self._floated <= FLOAT_NS:
+            return
+        rare = self._is_rare(now, self._turns - self._left)
+        if self._mode is Mode.FREE:
+            self._look_at_free(now, rare=rare)
+        elif rare:
+            self._free(now)
+        else:
             self._float()
 
     def end(self) -> None:
@@ -77,9 +97,9 @@ class Placement:
             self._thread, self._mode, self._left = 0, Mode.NEW, 0
 
     def _look(self, now: int) -> None:
-        ns = (now - self._began) / self._turns
-        mode, self._began = self._mode, now
-        self._count(WINDOW)
+        ns, rare = (now - self._began) / self._turns, self._is_rare(now, self._turns)
+        mode = self._mode
+        self._begin(now)
         if mode is Mode.APART:
             if ns < BETTER * self._together_ns and ns < self._dense_ns():
                 self._retry, self._doubted = RETRY, False
@@ -93,12 +113,32 @@ class Placement:
             self._wait -= 1
             if self._wait <= 0 and len(self._home) > 1 and ns < self._dense_ns():
                 self._apart()
+            elif rare:
+                self._free(now)
             elif now - self._floated > FLOAT_NS:
                 self._float()
+        elif mode is Mode.FREE:
+            self._look_at_free(now, rare=rare)
         else:
             if mode is Mode.FLOATING:
                 self._cpu = last_cpu(self._processes()[0], self._cpu)
             self._together(now)
+
+    def _look_at_free(self, now: int, *, rare: bool) -> None:
+        self._begin(now)
+        self._floated = now
+        if not rare:
+            self._cpu = last_cpu(self._processes()[0], self._cpu)
+            self._together(now)
+
+    def _begin(self, now: int) -> None:
+        """A window of turns."""
+        self._began, self._handed_over = now, self._hand_overs()
+        self._count(WINDOW)
+
+    def _is_rare(self, now: int, turns: int) -> bool:
+        """Has the window so far had few wake-ups?"""
+        return now - self._began > RARE_NS * (turns + self._hand_overs() - self._handed_over)
 
     def _together(self, now: int) -> None:
         self._set_spin(0)
@@ -119,6 +159,14 @@ class Placement:
 
     def _float(self) -> None:
         self._mode, self._left = Mode.FLOATING, 0
+        self._let_go()
+
+    def _free(self, now: int) -> None:
+        self._mode, self._floated = Mode.FREE, now
+        self._begin(now)
+        self._let_go()
+
+    def _let_go(self) -> None:
         for who in (self._thread, *self._processes()):
             place(who, self._home)
 

@@ -55,7 +55,7 @@ class World:
             self._control.kick_fd[lib.RF_VCPUS] = self.process.pidfd
         finally:
             os.close(self._page_fd)
-        self._placement = Placement(self._processes, vcpu, self._set_spin)
+        self._placement = Placement(self._processes, vcpu, self._set_spin, self._crew_turns)
         self._end = weakref.finalize(self, end_both, self.process, self._placement)
         if not self._wait():
             why = self.process.why()
@@ -182,6 +182,9 @@ class World:
 
     def _processes(self) -> list[int]:
         return [self.process.pid, *filter(None, self._control.crew)]
+
+    def _crew_turns(self) -> int:
+        return int(self._control.stats.crew_turns)
 
     def _set_spin(self, ns: int) -> None:
         self._spin_ns = self._page.spin_ns = ns

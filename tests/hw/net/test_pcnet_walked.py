@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -38,6 +39,7 @@ from vmm.build_core import CORE
 
 APAD = 0x0800
 PLAIN = 0x0115  # TXSTRT does not interrupt
+STAY_S = 0.1  # in which two that ask each other would have done so thousands of times
 
 
 @pytest.fixture
@@ -164,6 +166,28 @@ def test_a_full_socket_keeps_frames_in_the_ring_and_in_order(rig: WalkedRig) -> 
     assert found == expected
     rig.settle()
     assert rig.nic.pcnet.transmitter.stats.refused
+
+
+def test_a_frame_for_the_device_waits_for_room_in_the_socket() -> None:
+    """Of more parts than the core takes. Neither the device nor the core asks again until it is told."""
+    parts, frame = 17, frame_of(17 * 20)
+
+    def put(rig: WalkedRig) -> None:
+        rig.write(TX_DATA, frame)
+        for index in reversed(range(parts)):
+            rig.tx(index, TX_DATA + 20 * index, 20, OWN | STP * (index == 0) | ENP * (index == parts - 1))
+        rig.kick()
+
+    with WalkedRig(log=5) as rig:
+        rig.start(features=PLAIN)
+        rig.wire.fill()
+        put(rig)
+        rig.wait(lambda: rig.cable.scans > 0)
+        threading.Event().wait(STAY_S)
+        assert rig.cable.scans <= 2 and rig.status(TX_RING, 0) & OWN
+        rig.wire.drain()
+        rig.nic.has_room()
+        assert sent(rig, 1) == [frame]
 
 
 @pytest.mark.parametrize("style", [2, 3])

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 
 from hw.bus import PortBus
@@ -184,6 +185,18 @@ class SocketWire(Wire):
                 with_more += frames_in(memoryview(self.far.recv(1 << 17)))
             except BlockingIOError:
                 return with_more
+
+    def fill(self) -> None:
+        """Until it takes nothing more."""
+        with suppress(BlockingIOError):
+            while True:
+                self.near.send(bytes(1000))
+
+    def drain(self) -> None:
+        """Unread, whatever it is."""
+        with suppress(BlockingIOError):
+            while True:
+                self.far.recv(1 << 17)
 
     def bring(self, *frames: bytes) -> None:
         """From the other end, in one message."""

@@ -335,3 +335,16 @@ def test_fxsave_and_task_sized_accesses_to_a_device_end() -> None:
     cpu.run(f"fninit; fldpi; fxsave {DEVICE:#x}; fninit; fxrstor {DEVICE:#x}; fxsave 0x61000; hlt")
     assert cpu.device[:160] == cpu.memory.read(0x61000, 160)
     assert len(cpu.log.writes) == len(set(cpu.log.writes))
+
+
+def test_a_long_operand_in_one_page_is_looked_up_once() -> None:
+    """And over an edge it is the same to the guest."""
+    cpu = BusProcessor()
+    cpu.v.cr4 |= 0x200
+    whole, edge = 0x61000, NEAR + PAGE - 0x80
+    cpu.run(f"fninit; fldpi; fxsave {whole:#x}; fxsave {edge:#x}; fxrstor {edge:#x}; fxsave 0x62000; hlt")
+    assert cpu.memory.read(whole, 288) == cpu.load(edge, 288) == cpu.memory.read(0x62000, 288)
+    before = int(cpu.control.page.stats.tlb_fills)
+    cpu.v.eip = CODE
+    cpu.run(f"fxsave {whole:#x}; fxrstor {whole:#x}; hlt")
+    assert cpu.control.page.stats.tlb_fills - before < 288 // 8
