@@ -187,11 +187,14 @@ class RunStats(LittleEndianStructure):
         ("window_switches", c_uint64),
         ("direct_declines", c_uint64 * 16),
         ("direct_stays", c_uint64 * 4),
+        ("direct_longer", c_uint64),
+        ("direct_shorter", c_uint64),
+        ("direct_retrials", c_uint64),
         ("crew_turns", c_uint64),
     ]
 
 
-assert sizeof(RunStats) == 920
+assert sizeof(RunStats) == 944
 
 
 class TraceEvent(LittleEndianStructure):
@@ -235,7 +238,7 @@ class ControlPage(LittleEndianStructure):
         ("pid", c_int32),
         ("crew", c_int32 * 8),
         ("kick_fd", c_int32 * 8),
-        ("before_turn", c_uint8 * 48),
+        ("before_turn", c_uint8 * 24),
         ("turn", c_uint32),
         ("after_turn", c_uint8 * 60),
     ]

@@ -1,7 +1,8 @@
 /*
  * decode_0f.c -- the two-byte opcode map (0F xx).
  *
- * What the P6 map leaves empty is #UD; 0F 18..1F and 0F 0D are hints, executed as no-ops.
+ * What the P6 map leaves empty is #UD; 0F 18..1F and 0F 0D are hints, executed as no-ops.  F3 0F BC is TZCNT, which CPUID
+ * does not announce: nearly all hosts have it, and direct execution could not take it for BSF.
  * Source: Intel SDM volume 2, appendix A.
  */
 #include "decode.h"
@@ -386,7 +387,7 @@ decode_two_byte(struct decoder *d)
 		break;
 	case 0xbc:
 		decode_modrm(d);
-		slow(d, i_bsf);
+		slow(d, d->rep == OP_REP ? i_tzcnt : i_bsf);
 		break;
 	case 0xbd:
 		decode_modrm(d);

@@ -7,7 +7,7 @@
 
 #include "engine.h"
 
-slow_insn i_shld, i_shrd, i_shld_cl, i_shrd_cl, i_bt_reg, i_bt_imm, i_bsf, i_bsr;
+slow_insn i_shld, i_shrd, i_shld_cl, i_shrd_cl, i_bt_reg, i_bt_imm, i_bsf, i_bsr, i_tzcnt;
 slow_insn i_mul, i_imul, i_div, i_idiv, i_imul_rm, i_imul_rmi;
 slow_insn i_daa, i_das, i_aaa, i_aas, i_aam, i_aad;
 slow_insn i_xchg_rm, i_xlat, i_sahf, i_lahf, i_cmc, i_clc, i_stc, i_cld, i_std, i_salc, i_cbw, i_cwd;

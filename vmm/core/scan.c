@@ -63,7 +63,7 @@ struct scan {
 	struct scan_result *r;
 	uint32_t available;		/* bytes from the page's first */
 	uint32_t found;			/* enum scan_class */
-	uint32_t votes, sse_votes;
+	uint32_t votes, sse_votes, later_votes;	/* held; the commoner classes may not use up the others' */
 	uint64_t code[PAGE_SIZE / 64];		/* an instruction begins here: N1, N2 */
 	uint64_t targets[PAGE_SIZE / 64];	/* of branches in code */
 	uint64_t after[PAGE_SIZE / 64];		/* behind code that is sure */
@@ -133,6 +133,12 @@ meets(const struct scan *s, uint32_t at, uint32_t offset, uint32_t class)
 	return at == offset ? MET : MISSED;
 }
 
+static uint32_t *
+votes_of(struct scan *s, uint32_t class)
+{
+	return class == SCAN_SSE ? &s->sse_votes : class & (SCAN_LATER | SCAN_TZCNT) ? &s->later_votes : &s->votes;
+}
+
 /* Do the sweeps that begin a little before an instruction bear out that it is one? */
 static bool
 vote(struct scan *s, uint32_t offset, uint32_t class, enum belief belief)
@@ -141,7 +147,7 @@ vote(struct scan *s, uint32_t offset, uint32_t class, enum belief belief)
 	const uint32_t misses_most = belief == UNKNOWN && class != SCAN_CPUID ? VOTERS / 4 : VOTERS;
 	uint32_t at = to >= VOTERS ? to - VOTERS : 0, votes[VERDICTS] = { 0 };
 
-	if ((class == SCAN_SSE ? s->sse_votes++ : s->votes++) >= VOTES_MOST)
+	if ((*votes_of(s, class))++ >= VOTES_MOST)
 		return class == SCAN_CPUID;
 	for (; at < to && votes[MISSED] < misses_most; at++)
 		votes[meets(s, at, offset, class)]++;

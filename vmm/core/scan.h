@@ -17,10 +17,12 @@ enum scan_class {
 	SCAN_SEG_LOAD = 16,	/* POP Sreg, MOV Sreg,r/m, LDS LES LFS LGS LSS */
 	SCAN_FAR = 32,		/* far CALL and JMP, RETF, IRET */
 	SCAN_SYSTEM = 64,	/* SYSCALL, SYSENTER, XGETBV, VMCALL, VMMCALL */
-	SCAN_SSE = 128		/* what CR4.OSFXSR is about: XMM registers, MXCSR, FXSAVE and FXRSTOR; but for VEX and EVEX */
+	SCAN_SSE = 128,		/* what CR4.OSFXSR is about: XMM registers, MXCSR, FXSAVE and FXRSTOR */
+	SCAN_LATER = 256,	/* what processors have that are younger than the guest's, where it is #UD, or LZCNT: BSR there */
+	SCAN_TZCNT = 512	/* the guest's has TZCNT: where the host takes it for BSF */
 };
 
-#define SCAN_CLASSES 8
+#define SCAN_CLASSES 10
 #define SCAN_LOOKAHEAD 24u	/* bytes of the next page that may be read */
 
 struct scan_result {

@@ -1,8 +1,9 @@
 /*
  * scan_insn.h -- one instruction of 32-bit code: its length, its class, and how it goes on; for scan.c, inline for speed.
  *
- * Not told apart: opcodes that some processors lack; their lengths are those of the processors that have them.  A VEX,
- * EVEX or XOP prefix behind one with which it is undefined is taken as if that were not there.
+ * The guest's processor ends with SSE2.  What younger ones have in 32-bit code and let any ring execute is SCAN_LATER; what
+ * they refuse or ignore is not told apart.  A VEX, EVEX or XOP prefix behind one with which it is undefined is taken as
+ * if that were not there.
  *
  * Source: Intel SDM volume 2, chapter 2 (formats, VEX, EVEX) and appendix A; AMD APM volume 3, 1.2-1.10 (XOP, 3DNow!).
  */
@@ -17,7 +18,7 @@
 struct insn {			/* 8 bytes: it travels in a register */
 	uint8_t length;		/* 0: undefined */
 	uint8_t told;		/* bytes that its class follows from */
-	uint8_t class;		/* enum scan_class, or 0 */
+	uint16_t class;		/* enum scan_class, or 0 */
 	bool stops;		/* it never runs on into the next */
 	bool branches, near;	/* by a displacement, of one byte or four (not two: that clears the upper half of EIP) */
 };
@@ -25,7 +26,8 @@ struct insn {			/* 8 bytes: it travels in a register */
 struct answer {			/* for an opcode marked FORM_ASK */
 	uint16_t form;
 	uint8_t at;		/* where ModRM or the immediate begins */
-	uint8_t told, class;
+	uint8_t told;
+	uint16_t class;
 	bool imm32;		/* the immediate has 32 bits whatever the operand size */
 };
 
@@ -83,7 +85,7 @@ xop_form(uint32_t map)
 }
 
 /* What a group opcode adds: 0F 00 and 0F 01. */
-static uint8_t
+static uint16_t
 group_class(uint32_t opcode, uint32_t modrm)
 {
 	const uint32_t reg = MODRM_REG(modrm);
@@ -94,17 +96,51 @@ group_class(uint32_t opcode, uint32_t modrm)
 		return SCAN_TABLES;		/* SMSW */
 	if (MODRM_MOD(modrm) != MOD_REGISTER)
 		return reg < 2 ? SCAN_TABLES : 0;
-	return modrm == 0xc1 || modrm == 0xd0 || modrm == 0xd9 ? SCAN_SYSTEM : 0;	/* VMCALL, XGETBV, VMMCALL */
+	if (modrm == 0xc1 || modrm == 0xd0 || modrm == 0xd9)
+		return SCAN_SYSTEM;		/* VMCALL, XGETBV, VMMCALL */
+	/* VMFUNC, XEND, XTEST, ENCLU; SERIALIZE, RDPKRU and their row; MONITORX, MWAITX, CLZERO, RDPRU.  RDTSCP traps. */
+	return (modrm >= 0xd4 && modrm <= 0xd7) || reg == 5 || (modrm >= 0xfa && modrm <= 0xfd) ? SCAN_LATER : 0;
 }
 
-/* The maps 0F 38 and 0F 3A: with MMX registers unless there is a prefix, but for SHA; CRC32, MOVBE, ADCX, ADOX have none. */
-static uint8_t
-map_class(uint32_t map, uint32_t opcode, uint32_t prefixes)
+/* 0F AE: XSAVE and its like, CLWB, CLFLUSHOPT; PTWRITE, UMONITOR, UMWAIT, TPAUSE; FXSAVE, FXRSTOR, LDMXCSR, STMXCSR. */
+static uint16_t
+state_class(uint32_t modrm, uint32_t prefixes)
 {
-	const bool sha = map == 0x38 ? opcode >= 0xc8 && opcode <= 0xcd : opcode == 0xcc;
-	const bool general = map == 0x38 && opcode >= 0xf0;
+	const uint32_t reg = MODRM_REG(modrm);
 
-	return (uint8_t)(sha || (!general && (prefixes & PREFIX_66)) ? SCAN_SSE : 0);
+	if (MODRM_MOD(modrm) == MOD_REGISTER)
+		return prefixes && reg >= 4 ? SCAN_LATER : 0;
+	if (reg < 4)
+		return SCAN_SSE;
+	return reg < 7 || prefixes ? SCAN_LATER : 0;
+}
+
+/* SSE3 and SSE4a among the opcodes of SSE and SSE2. */
+static uint16_t
+young_sse_class(uint32_t opcode, uint32_t prefixes)
+{
+	const bool f2 = prefixes & PREFIX_F2, f3 = prefixes & PREFIX_F3, any = prefixes != 0;
+
+	switch (opcode) {
+	case 0x12:				/* MOVDDUP, MOVSLDUP */
+	case 0x2b:				/* MOVNTSD, MOVNTSS */
+		return f2 || f3 ? SCAN_LATER : SCAN_SSE;
+	case 0x16:				/* MOVSHDUP */
+		return f3 ? SCAN_LATER : SCAN_SSE;
+	case 0xf0:				/* LDDQU */
+		return f2 ? SCAN_LATER : any ? SCAN_SSE : 0;
+	default:				/* 7C, 7D, D0: HADD, HSUB, ADDSUB */
+		return any ? SCAN_LATER : 0;
+	}
+}
+
+/* Which of undefined_regs are instructions of a younger processor: XABORT and XBEGIN, FISTTP. */
+static bool
+later_reg(uint32_t opcode, uint32_t modrm)
+{
+	if (opcode == 0xc6 || opcode == 0xc7)
+		return modrm == 0xf8;
+	return opcode == 0xdb || opcode == 0xdd || opcode == 0xdf;
 }
 
 /* `at` is behind the opcode. */
@@ -127,28 +163,40 @@ ask_two_byte(uint32_t opcode, const uint8_t *p, uint32_t at, uint32_t prefixes)
 	case 0x34:
 		a.class = SCAN_SYSTEM;
 		break;
+	case 0x12: case 0x16: case 0x2b: case 0x7c: case 0x7d: case 0xd0: case 0xf0:
+		a.class = young_sse_class(opcode, prefixes);
+		break;
 	case 0x20: case 0x21: case 0x22: case 0x23:
 		a.form = 0;			/* mod means nothing: always registers */
 		a.at++;
 		break;
-	case 0x38:
+	case 0x38:				/* SSSE3, SSE4, MOVBE, CRC32, AES, SHA, ADX ...: nothing older */
 	case 0x3a:
-		a.told++;
-		a.class = map_class(opcode, p[at], prefixes);
+		a.class = SCAN_LATER;
 		a.at++;
 		break;
 	case 0x78:
 		if (prefixes & (PREFIX_66 | PREFIX_F2)) {	/* EXTRQ, INSERTQ: two bytes; else VMREAD */
 			a.form = FORM_MODRM | FORM_IW;
-			a.class = SCAN_SSE;
+			a.class = SCAN_LATER;
 		}
 		break;
 	case 0x79:
-		a.class = prefixes & (PREFIX_66 | PREFIX_F2) ? SCAN_SSE : 0;	/* the same; else VMWRITE */
+		a.class = prefixes & (PREFIX_66 | PREFIX_F2) ? SCAN_LATER : 0;	/* the same; else VMWRITE */
 		break;
-	case 0xae:				/* FXSAVE, FXRSTOR, LDMXCSR, STMXCSR */
+	case 0xae:
 		a.told++;
-		a.class = MODRM_REG(p[at]) < 4 && MODRM_MOD(p[at]) != MOD_REGISTER ? SCAN_SSE : 0;
+		a.class = state_class(p[at], prefixes);
+		break;
+	case 0xbc:				/* TZCNT, else BSF */
+		a.class = prefixes & PREFIX_F3 ? SCAN_TZCNT : 0;
+		break;
+	case 0xbd:				/* LZCNT, else BSR */
+		a.class = prefixes & PREFIX_F3 ? SCAN_LATER : 0;
+		break;
+	case 0xc7:				/* RDRAND, RDSEED, RDPID, XSAVEC ...: all but CMPXCHG8B */
+		a.told++;
+		a.class = MODRM_REG(p[at]) == 1 && MODRM_MOD(p[at]) != MOD_REGISTER ? 0 : SCAN_LATER;
 		break;
 	case 0xa0:
 	case 0xa8:
@@ -196,6 +244,8 @@ ask_one_byte(uint32_t opcode, const uint8_t *p, uint32_t at)
 		if (registers) {
 			a.at = (uint8_t)(at + 4);
 			a.form = vector_form(modrm & 7, p[at + 3]);
+			a.told++;
+			a.class = SCAN_LATER;
 		}
 		break;
 	case 0x8c:
@@ -211,28 +261,28 @@ ask_one_byte(uint32_t opcode, const uint8_t *p, uint32_t at)
 			a.at = (uint8_t)(at + 3);
 			a.imm32 = true;
 			a.form = registers ? xop_form(modrm & 31) : FORM_UNDEFINED;
+			a.told++;
+			a.class = SCAN_LATER;
 		}
 		break;
 	case 0x9a: case 0xca: case 0xcb: case 0xcf: case 0xea:
 		a.class = SCAN_FAR;
 		break;
 	case 0xc4:				/* LES, or VEX of three bytes */
+		a.told++;
+		a.class = registers ? SCAN_LATER : SCAN_SEG_LOAD;
 		if (registers) {
 			a.at = (uint8_t)(at + 3);
 			a.form = vector_form(modrm & 31, p[at + 2]);
-			break;
 		}
-		a.told++;
-		a.class = SCAN_SEG_LOAD;
 		break;
 	case 0xc5:				/* LDS, or VEX of two bytes */
+		a.told++;
+		a.class = registers ? SCAN_LATER : SCAN_SEG_LOAD;
 		if (registers) {
 			a.at = (uint8_t)(at + 2);
 			a.form = vector_form(1, p[at + 1]);
-			break;
 		}
-		a.told++;
-		a.class = SCAN_SEG_LOAD;
 		break;
 	case 0xf6:				/* TEST alone has an immediate */
 		if (reg < 2)
@@ -273,12 +323,17 @@ insn_at(const uint8_t *p)
 		opcode = p[at++];
 		form = two_byte[opcode];
 		opcode |= 0x100;
-		if (form & (prefixes ? FORM_SSE | FORM_SIMD : FORM_SSE)) {
+		if (form & (prefixes ? FORM_SSE | FORM_SIMD | FORM_LATER : FORM_SSE | FORM_LATER)) {
 			x.told = (uint8_t)at;
-			x.class = (uint8_t)(lock ? 0 : SCAN_SSE);
+			x.class = lock ? 0 : form & FORM_LATER ? SCAN_LATER : SCAN_SSE;
 		}
 	} else {
 		undefined = undefined_regs[opcode] >> REGS_INDEX(p[at]) & 1;
+		if (unlikely(undefined) && later_reg(opcode, p[at])) {
+			undefined = 0;
+			x.told = (uint8_t)(at + 1);
+			x.class = lock ? 0 : SCAN_LATER;
+		}
 	}
 	if (unlikely(form & FORM_ASK)) {
 		const struct answer a = opcode & 0x100 ? ask_two_byte(opcode & 0xff, p, at, prefixes) : ask_one_byte(opcode, p, at);

@@ -20,7 +20,8 @@ enum form {
 	FORM_RELATIVE = 256,	/* the immediate is the displacement of a branch */
 	FORM_STOP = 512,	/* never runs on into the next instruction */
 	FORM_SSE = 1024,	/* works on XMM registers */
-	FORM_SIMD = 2048	/* the same with a prefix of 66, F2 or F3; without it on MMX registers, or on none */
+	FORM_SIMD = 2048,	/* the same with a prefix of 66, F2 or F3; without it on MMX registers, or on none */
+	FORM_LATER = 4096	/* SCAN_LATER, whatever the prefixes */
 };
 
 #define o 0
@@ -41,6 +42,11 @@ enum form {
 #define XB (X | FORM_IB)
 #define V (FORM_MODRM | FORM_SIMD)
 #define VB (V | FORM_IB)
+#define XQ (X | FORM_ASK)
+#define VQ (V | FORM_ASK)
+#define L FORM_LATER
+#define ML (FORM_MODRM | FORM_LATER)
+#define BL (FORM_MODRM | FORM_IB | FORM_LATER)
 #define J (FORM_IB | FORM_RELATIVE)
 #define JZ (FORM_IZ | FORM_RELATIVE)
 #define S FORM_STOP
@@ -75,22 +81,22 @@ static const uint16_t one_byte[256] = {
 /* 0F xx; 0F 38 and 0F 3A are taken as maps without holes. */
 static const uint16_t two_byte[256] = {
 /*	 0    1    2    3    4    5    6    7    8    9    a    b    c    d    e    f */
-	MQ,  MQ,  MQ,  MQ,   U,   Q,   o,   o,   o,   o,   U,   S,   U,   M,   o,  MB,	/* 0_ */
-	 X,   X,   X,   X,   X,   X,   X,   X,   M,   M,   M,   M,   M,   M,   M,   M,	/* 1_ */
-	MQ,  MQ,  MQ,  MQ,   U,   U,   U,   U,   X,   X,   X,   X,   X,   X,   X,   X,	/* 2_ */
-	 o,   o,   o,   o,   o,   o,   U,   o,  MQ,   U, MBQ,   U,   U,   U,   U,   U,	/* 3_ */
+	MQ,  MQ,  MQ,  MQ,   U,   Q,   o,   o,   o,   o,   U,   S,   U,   M,   L,  BL,	/* 0_ */
+	 X,   X,  XQ,   X,   X,   X,  XQ,   X,   M,   M,   M,   M,   M,   M,   M,   M,	/* 1_ */
+	MQ,  MQ,  MQ,  MQ,   U,   U,   U,   U,   X,   X,   X,  XQ,   X,   X,   X,   X,	/* 2_ */
+	 o,   o,   o,   o,   o,   o,   U,   L,  MQ,   U, MBQ,   U,   U,   U,   U,   U,	/* 3_ */
 	 M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,	/* 4_ */
 	 X,   X,   X,   X,   X,   X,   X,   X,   X,   X,   X,   X,   X,   X,   X,   X,	/* 5_ */
 	 V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,	/* 6_ */
-	VB,  VB,  VB,  VB,   V,   V,   V,   o,  MQ,  MQ,   U,   U,   V,   V,   V,   V,	/* 7_ */
+	VB,  VB,  VB,  VB,   V,   V,   V,   o,  MQ,  MQ,   U,   U,  VQ,  VQ,   V,   V,	/* 7_ */
 	JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,	/* 8_ */
 	 M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,	/* 9_ */
-	 Q,   Q,   Q,   M,  MB,   M,   M,   M,   Q,   Q,   o,   M,  MB,   M,  MQ,   M,	/* a_ */
-	 M,   M,  MQ,   M,  MQ,  MQ,   M,   M,   M,   M,  MB,   M,   M,   M,   M,   M,	/* b_ */
-	 M,   M,  XB,   M,  VB,  VB,  XB,   M,   o,   o,   o,   o,   o,   o,   o,   o,	/* c_ */
-	 V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,	/* d_ */
+	 Q,   Q,   Q,   M,  MB,   M,  ML,  ML,   Q,   Q,   o,   M,  MB,   M,  MQ,   M,	/* a_ */
+	 M,   M,  MQ,   M,  MQ,  MQ,   M,   M,  ML,   M,  MB,   M,  MQ,  MQ,   M,   M,	/* b_ */
+	 M,   M,  XB,   M,  VB,  VB,  XB,  MQ,   o,   o,   o,   o,   o,   o,   o,   o,	/* c_ */
+	VQ,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,	/* d_ */
 	 V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,	/* e_ */
-	 V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   M	/* f_ */
+	VQ,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   M	/* f_ */
 };
 
 #undef o
@@ -111,6 +117,11 @@ static const uint16_t two_byte[256] = {
 #undef XB
 #undef V
 #undef VB
+#undef XQ
+#undef VQ
+#undef L
+#undef ML
+#undef BL
 #undef J
 #undef JZ
 #undef S
@@ -122,14 +133,20 @@ static const uint16_t two_byte[256] = {
 #undef ZWQ
 #undef ZWQS
 
-/* By opcode: the values of ModRM.reg that are undefined, with a memory operand (low byte) and with a register. */
+/*
+ * By opcode: the values of ModRM.reg that are undefined on the guest's processor, with a memory operand (low byte) and with a
+ * register; scan_insn.h, later_reg(), knows which of them are defined on a younger one.
+ */
 #define REGS(memory, registers) ((memory) | (registers) << 8)
 static const uint16_t undefined_regs[256] = {
 	[0x8c] = REGS(0xc0, 0xc0),		/* MOV from Sreg 6, 7 */
 	[0x8d] = REGS(0x00, 0xff),		/* LEA of a register */
 	[0x8e] = REGS(0xc2, 0xc2),		/* MOV to CS, Sreg 6, 7 */
-	[0xc6] = REGS(0xfe, 0x7e),		/* C6 F8 is XABORT, C7 F8 XBEGIN */
-	[0xc7] = REGS(0xfe, 0x7e),
+	[0xc6] = REGS(0xfe, 0xfe),
+	[0xc7] = REGS(0xfe, 0xfe),
+	[0xdb] = REGS(0x02, 0x00),		/* FISTTP */
+	[0xdd] = REGS(0x02, 0x00),
+	[0xdf] = REGS(0x02, 0x00),
 	[0xfe] = REGS(0xfc, 0xfc),
 	[0xff] = REGS(0x80, 0xa8)		/* far CALL and JMP through a register */
 };

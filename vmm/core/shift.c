@@ -367,3 +367,17 @@ i_bsr(struct engine *e, const struct op *op)
 {
 	bit_scan(e, op, true);
 }
+
+/* The operand size for a zero source.  CF and ZF are defined; the rest is what AMD's processors make of it. */
+void
+i_tzcnt(struct engine *e, const struct op *op)
+{
+	struct vcpu *v = e->v;
+	const uint32_t size = op_bytes(op);
+	const uint32_t a = op->flags & OP_MEM ? mem_read(e, op_linear(e, op, size, 0), size) :
+	    reg_get(v, op->rm, size);
+	const uint32_t count = a ? (uint32_t)__builtin_ctz(a) : size * 8;
+
+	reg_put(v, op->reg, size, count);
+	lf_put(e, lf_of(e) << 11 | (a ? 0 : FL_CF) | (count ? 0 : FL_ZF));
+}

@@ -163,6 +163,27 @@ decline(struct engine *e, uint32_t why, uint32_t wait)
 	return false;
 }
 
+/*
+ * Whoever is found here twice in one burst, with instructions between, is at work: the clock need not have struck while
+ * the first calls were made.
+ */
+static bool
+is_stub(const struct engine *e, struct code_page *c)
+{
+	const uint32_t begun = e->direct->begun, insns = (uint32_t)e->ctl->stats.insns;
+
+	if (!c->stub)
+		return false;
+	if (c->met != begun) {
+		c->met = begun;
+		c->met_at = insns;
+	} else if (insns - c->met_at >= STUB_WORK) {
+		c->stub = 0;
+		c->work++;
+	}
+	return c->stub;
+}
+
 /* The code at EIP and the top of the stack, put into the window without a fault. */
 static bool
 prepare_pages(struct engine *e)
@@ -170,12 +191,12 @@ prepare_pages(struct engine *e)
 	const struct vcpu *v = e->v;
 	const uint32_t user = v->cpl == 3 ? PF_U : 0;
 	const uint32_t code = v->seg[CS].base + v->eip, stack = v->seg[SS].base + v->r[ESP];
-	const struct code_page *page = code_page(e, code);
+	struct code_page *page = code_page(e, code);
 	const struct entry *entry;
 
 	if (!page)
 		return decline(e, DECLINE_PAGE, WAIT_FETCH);
-	if (page->found & e->direct->sensitive)
+	if ((page->found & e->direct->sensitive) || is_stub(e, page))
 		return decline(e, DECLINE_CODE, WAIT_DECLINED);
 	if (!window_has(e, code, PROT_EXEC) && window_map(e, code, user | PF_I) != WINDOW_MAPPED)
 		return decline(e, DECLINE_PAGE, WAIT_DECLINED);
@@ -299,8 +320,8 @@ note_code(struct engine *e, uint32_t eip, bool call)
 		c->work++;
 		return;
 	}
-	if (++c->calls >= STUB_CALLS && !c->work && !(c->found & SCAN_SYSTEM)) {
-		c->found |= SCAN_SYSTEM;
+	if (++c->calls >= STUB_CALLS && !c->work && !c->stub) {
+		c->stub = 1;
 		window_code_changed(e, c->ppn);
 	}
 }
@@ -415,7 +436,7 @@ burst(struct engine *e)
 
 		now = d->left_ns = hidden ? sys_monotonic_ns() : left;
 		s->ns_direct += now - then;
-		habit_stay(d, left - then, now - left);
+		habit_stay(d, stay_kind(d->passage), left - then, now - left);
 		if (!hidden)
 			return LEFT;
 		if (habit_is_bad(d)) {

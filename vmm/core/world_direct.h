@@ -8,6 +8,7 @@
  *   world_segment.c  guest segments as host selectors
  *   world_window.c   the user window
  *   world_habit.c    whether it pays
+ *   world_cost.c     what a stay costs that does nothing
  */
 #ifndef RF_WORLD_DIRECT_H
 #define RF_WORLD_DIRECT_H
@@ -67,6 +68,7 @@ struct ldt_slot { uint32_t base, limit, attr, used; };
 
 #define CODE_PAGES 2048u
 #define STUB_CALLS 8u		/* so many system calls, and never seen at work: a system-call stub */
+#define STUB_WORK 512u		/* instructions of one burst: what is met again so much later is no stub */
 
 enum code_known { KNOWN = 1, KNOWN_SSE = 2 };	/* SCAN_SSE: looked for only where it is needed */
 
@@ -78,6 +80,8 @@ struct code_page {
 	uint32_t known;		/* enum code_known; 0: the entry holds nothing */
 	uint16_t calls;		/* system calls made from it directly */
 	uint16_t work;		/* times that the clock found direct execution in it */
+	uint16_t stub;		/* nothing but system calls come out of it: it is interpreted */
+	uint32_t met, met_at;	/* direct.begun and the count of instructions when it was declined as one */
 };
 
 /* ---- habits ---- */
@@ -87,7 +91,16 @@ struct code_page {
 struct habit {
 	uint32_t cr3, page;	/* linear address of the code page >> 12 */
 	uint32_t wait;		/* instructions to interpret first */
+	uint32_t idle;		/* interpreted in bursts that ended within the wait, since it was last another */
+	uint8_t patience;	/* so many retrials have failed, one after another */
+	uint8_t retried;	/* the wait was shortened to see whether bursts pay by now */
 };
+
+/* How a stay ended: the host's ways out cost differently. */
+enum stay_kind { STAY_PAGE, STAY_TRAP, STAY_CALL, STAY_KINDS };
+
+/* What a stay costs that does nothing, in ns. */
+struct stay_cost { uint64_t ns, most; };
 
 /* ---- the crew ---- */
 
@@ -119,11 +132,14 @@ struct direct {
 	uint16_t loaded[6];	/* host selectors by enum sreg, as they were loaded */
 	uint32_t unknown;	/* bits by enum sreg: the guest loaded a selector of the host's */
 	uint64_t left_ns;	/* host ns as of the end of the last stay */
-	uint64_t stay_ns, stays;	/* what a stay costs that does nothing; how many there were */
+	struct stay_cost costs[STAY_KINDS];
+	uint64_t stays;		/* how many there were */
 	uint64_t spent, useful;	/* ns of the running burst: all, and in guest code */
 	uint32_t wanted;	/* CR3 of the space that would run in another process's window */
 	uint32_t longing;	/* instructions that it was interpreted for because of that */
 	struct habit *habit;	/* of the burst that is running */
+	int64_t wait_set;	/* engine.direct_wait as it was last set */
+	uint32_t begun;		/* times that an outer ring was entered */
 	struct code_page code_pages[CODE_PAGES];
 	struct habit habits[HABITS];
 	struct member members[CREW];
@@ -172,8 +188,12 @@ HIDDEN uint32_t segments_store(struct engine *e, struct direct *d);	/* direct.un
 HIDDEN void habit_declined(struct engine *e, uint32_t wait);
 HIDDEN bool habit_stays_here(struct engine *e, uint32_t to);
 HIDDEN void habit_begins(struct direct *d);
-HIDDEN void habit_stay(struct direct *d, uint64_t ns, uint64_t fault_ns);
+HIDDEN void habit_stay(struct direct *d, enum stay_kind kind, uint64_t ns, uint64_t fault_ns);
 HIDDEN bool habit_is_bad(const struct direct *d);
 HIDDEN void habit_after(struct engine *e);
+
+/* world_cost.c: before the first guest code; the window must be empty. */
+HIDDEN void costs_measure(struct direct *d);
+HIDDEN enum stay_kind stay_kind(const struct passage *p);
 
 #endif

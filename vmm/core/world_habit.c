@@ -7,6 +7,10 @@
  * that ends before costs nothing more than it would without direct execution, and one that lasts
  * loses little.  Waits are remembered per address space and code page: where a burst goes on after
  * a system call says much about how long it will be.
+ *
+ * Nothing is settled for good: bursts that always end within the wait say nothing about whether they would pay.  When
+ * so many instructions have been interpreted in them that a stay in vain is small beside it, the wait is halved; the
+ * oftener that was in vain, the later the next time.
  */
 #include "world_direct.h"
 
@@ -18,7 +22,8 @@
 #define WAIT_AGAIN 16u		/* after a stay that paid: what made it end is emulated, then on */
 #define WAIT_LONGING 2048u	/* between two looks at whether a hand-over would pay */
 #define WAIT_HAND_OVER 16384u
-#define STAY_FIRST 2000u	/* ns */
+#define RETRY_AFTER (1u << 18)	/* instructions: a millisecond or two, against some 10 us */
+#define PATIENCE_MOST 6u
 #define STAY_DRIFT 1024u	/* stays after which the least cost is doubted a little */
 #define BAD_MOST 5u		/* stays that do nothing, in time, before a burst is given up */
 
@@ -34,6 +39,46 @@ habit_here(struct engine *e)
 	return h;
 }
 
+static void
+set_wait(struct engine *e, uint32_t wait)
+{
+	e->direct_wait = e->direct->wait_set = wait;
+}
+
+static void
+lengthen(struct engine *e, struct habit *h)
+{
+	e->ctl->stats.direct_longer++;
+	h->wait = h->wait * 2 > WAIT_MOST ? WAIT_MOST : h->wait * 2;
+	h->patience = (uint8_t)(h->patience + (h->retried && h->patience < PATIENCE_MOST));
+	h->retried = 0;
+	h->idle = 0;
+}
+
+static void
+shorten(struct engine *e, struct habit *h)
+{
+	e->ctl->stats.direct_shorter++;
+	h->wait = h->wait / 2 < WAIT_LEAST ? WAIT_LEAST : h->wait / 2;
+	h->patience = h->retried = 0;
+	h->idle = 0;
+}
+
+/* The last burst ended before its wait did, `done` instructions after it had begun. */
+static void
+count_idle(struct engine *e, struct habit *h, uint32_t done)
+{
+	h->idle += done;
+	if (likely(h->idle < RETRY_AFTER << h->patience))
+		return;
+	h->idle = 0;
+	if (h->wait <= WAIT_LEAST)
+		return;
+	e->ctl->stats.direct_retrials++;
+	h->wait /= 2;
+	h->retried = 1;
+}
+
 void
 direct_burst_begins(struct engine *e)
 {
@@ -41,9 +86,12 @@ direct_burst_begins(struct engine *e)
 	const struct vcpu *v = e->v;
 	struct habit *h = d->habit;
 
+	d->begun++;
+	if (h && d->wait_set > e->direct_wait && e->direct_wait > 0)
+		count_idle(e, h, (uint32_t)(d->wait_set - e->direct_wait));
 	if (!h || h->page != (v->seg[CS].base + v->eip) >> PAGE_SHIFT || h->cr3 != v->cr3)
 		d->habit = h = habit_here(e);
-	e->direct_wait = d->eager ? 0 : h->wait;
+	set_wait(e, d->eager ? 0 : h->wait);
 	direct_hold(e);
 }
 
@@ -52,7 +100,7 @@ void
 habit_declined(struct engine *e, uint32_t wait)
 {
 	direct_release(e);
-	e->direct_wait = e->direct->eager ? 1 : wait;
+	set_wait(e, e->direct->eager ? 1 : wait);
 	direct_hold(e);
 }
 
@@ -85,19 +133,21 @@ habit_begins(struct direct *d)
 	d->spent = d->useful = 0;
 }
 
-/* A stay took `ns`, and what it asked for `fault_ns`.  What entering and leaving costs is the least that one ever took. */
+/*
+ * A stay took `ns`, and what it asked for `fault_ns`.  What entering and leaving costs is the least that one ever took:
+ * those that were measured beforehand count, or it would be taken for dear where none is short.
+ */
 void
-habit_stay(struct direct *d, uint64_t ns, uint64_t fault_ns)
+habit_stay(struct direct *d, enum stay_kind kind, uint64_t ns, uint64_t fault_ns)
 {
-	if (d->stay_ns == 0)
-		d->stay_ns = STAY_FIRST;
-	if (ns < d->stay_ns || d->stays == 0)
-		d->stay_ns = ns;
-	else if (d->stays % STAY_DRIFT == 0)
-		d->stay_ns += d->stay_ns / 16;
-	d->stays++;
+	struct stay_cost *c = &d->costs[kind];
+
+	if (ns < c->ns)
+		c->ns = ns;
+	else if (++d->stays % STAY_DRIFT == 0 && c->ns < c->most)
+		c->ns += c->ns / 16;
 	d->spent += ns + fault_ns;
-	d->useful += ns - d->stay_ns;
+	d->useful += ns > c->ns ? ns - c->ns : 0;
 }
 
 /* Interpreting takes so much longer that an eighth of the time in guest code pays for the rest. */
@@ -111,7 +161,7 @@ pays(const struct direct *d)
 bool
 habit_is_bad(const struct direct *d)
 {
-	return !pays(d) && d->spent > BAD_MOST * d->stay_ns && !d->eager;
+	return !pays(d) && d->spent > BAD_MOST * d->costs[STAY_PAGE].ns && !d->eager;
 }
 
 /* The burst goes on in the interpreter. */
@@ -123,9 +173,9 @@ habit_after(struct engine *e)
 	const bool bad = !pays(d);
 
 	if (h && bad)
-		h->wait = h->wait * 2 > WAIT_MOST ? WAIT_MOST : h->wait * 2;
+		lengthen(e, h);
 	else if (h && d->useful * 2 > d->spent)
-		h->wait = h->wait / 2 < WAIT_LEAST ? WAIT_LEAST : h->wait / 2;
+		shorten(e, h);
 	d->habit = habit_here(e);
-	e->direct_wait = d->eager ? 1 : bad ? d->habit->wait : WAIT_AGAIN;
+	set_wait(e, d->eager ? 1 : bad ? d->habit->wait : WAIT_AGAIN);
 }

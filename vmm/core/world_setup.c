@@ -69,6 +69,16 @@ direct_setup_member(struct direct *d, struct member *m)
 	    word(_etext) - word(__executable_start), word(&d->passage->dispatch), 0) == 0;
 }
 
+/* One that has not takes TZCNT for BSF, which leaves the destination alone. */
+static bool
+host_has_tzcnt(void)
+{
+	uint32_t count = 0;
+
+	__asm__("rep bsfl %1, %0" : "+r"(count) : "r"(0u) : "cc");
+	return count != 0;
+}
+
 bool
 direct_setup(struct engine *e, struct direct *d, int32_t ram_fd, int32_t dev_fd)
 {
@@ -93,6 +103,9 @@ direct_setup(struct engine *e, struct direct *d, int32_t ram_fd, int32_t dev_fd)
 	d->sensitive = ~0u;
 	if (sys_call3(SYS_arch_prctl, SET_CPUID, 0, 0) == 0)
 		d->sensitive &= ~(uint32_t)SCAN_CPUID;
+	if (host_has_tzcnt())
+		d->sensitive &= ~(uint32_t)SCAN_TZCNT;
+	costs_measure(d);
 	e->direct = d;
 	return true;
 }

@@ -475,7 +475,7 @@ map_code(struct engine *e, uint32_t linear, const struct shadow_hit *hit)
 	}
 	take_out_stale(e);		/* what mapped it writable */
 	c = code_page_of(e, m.ppn, linear);
-	if ((c->found & e->direct->sensitive) || seams_answer_wrongly(e, linear >> PAGE_SHIFT, m.ppn))
+	if ((c->found & e->direct->sensitive) || c->stub || seams_answer_wrongly(e, linear >> PAGE_SHIFT, m.ppn))
 		return WINDOW_EMULATE;
 	note(e, linear >> PAGE_SHIFT, m.ppn, m.prot);
 	window_here(e)->pages[window_here(e)->page_of[linear >> PAGE_SHIFT]].stamp = stamp;
