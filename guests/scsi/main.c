@@ -97,7 +97,10 @@ guest_main(void)
 	check("pci_answers", bridge != 0 && bridge != 0xFFFFFFFF, "function 0 of bus 0 reads %x", bridge);
 	for (; find_adapter(&function, &adapter); found++)
 		try_adapter();
-	print("%u SCSI adapters\n", found);
+	if (found)
+		print("%u SCSI adapters\n", found);
+	else
+		print("no SCSI adapter was found, so none was tried: ringfence run scsi --scsi FILE gives the machine one\n");
 	if (option_number("adapters", found) != found)
 		fail("adapters_are_there", "there are %u", found);
 }

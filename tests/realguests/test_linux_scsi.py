@@ -88,6 +88,8 @@ def make_disk(folder: Path, *, journal: bool) -> Path:
 
 def fill(guest: Guest, *, make: bool = True) -> None:
     """A file system with copies of a tree, whose sums are in /tmp/sums, synchronized."""
+    # A driver may search its bus when the shell is there already.
+    guest.ask("n=0; while [ ! -b /dev/sda ] && [ $n -lt 60 ]; do sleep 1; n=$((n+1)); done")
     if make:
         assert guest.ask("mke2fs /dev/sda >/dev/null; echo $?").endswith("0")
     assert guest.ask("mount -t ext4 /dev/sda /mnt; echo $?").endswith("0")

@@ -309,6 +309,7 @@ code_decode(struct engine *e, uint32_t linear, uint64_t paddr)
 	b->length = (uint16_t)(d.pos ? d.pos : 1);
 	drop_dead_flags(b, decoded, n);
 	move_pairs(b->ops, n);
+	compound(b->ops, n);
 	count_rest(b, decoded, n);
 	if (!d.end)
 		finish(e, &b->ops[n++], last, d.pos);

@@ -99,6 +99,9 @@ H(h_loop);
 /* What moves eight bytes by way of two registers does it at once from now on. */
 void move_pairs(struct op *op, uint32_t count);
 
+/* Simple instructions in a row are done by the handler of the first from now on: compound.c. */
+void compound(struct op *op, uint32_t count);
+
 /* Go on at v->eip: the first op of the block there, or NULL when the run loop must look at events. */
 const struct op *dispatch(struct vcpu *v, struct engine *e);
 
