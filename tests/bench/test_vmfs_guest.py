@@ -14,6 +14,7 @@ from bench.transcript import Line, Transcript
 from tests.bench.test_disk_guest import DIRECT, plan
 from tests.vmkernel.storage.lab import contents, written
 from vmkernel.storage.create import Kind
+from vmkernel.storage.datastores import resolve
 from vmkernel.storage.vmfs_store import close_volumes
 
 HOMES = (vmfs_guest.VOLUME, vmfs_guest.DIRECTORY)
@@ -25,6 +26,23 @@ def test_both_disks_hold_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     homes = vmfs_guest.make_homes(tmp_path, tmp_path / "disk.vmdk")
     assert [contents(home / vmfs_guest.DISK) for home in homes.values()] == [model, model]
     assert str(homes[vmfs_guest.VOLUME] / vmfs_guest.DISK) == f"{tmp_path}/volume.img:/guest.vmdk"
+    close_volumes()
+
+
+def test_a_disk_that_was_written_is_what_it_was_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vmfs_guest, "VOLUME_MIB", 512)
+    disk = tmp_path / "disk.vmdk"
+    model = written(disk, Kind.MONOLITHIC_SPARSE, 4 * disks.MIB)
+    for name, home in vmfs_guest.make_homes(tmp_path, disk).items():
+        used, host = Path(str(home / vmfs_guest.DISK)), vmfs_guest.host_file(tmp_path, name)
+        at = host.read_bytes().find(model[-512:])
+        with host.open("r+b") as file:
+            file.seek(at)
+            file.write(b"guest" * 100)
+        assert contents(resolve(str(used))) != model
+        close_volumes()
+        vmfs_guest.renew(disk, used, host)
+        assert contents(resolve(str(used))) == model
     close_volumes()
 
 
@@ -50,7 +68,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, run: Callable[..., vmfs_guest.Turn
     monkeypatch.setattr(disk_guest, "make_disk", lambda folder: folder)
     monkeypatch.setattr(vmfs_guest, "make_homes", lambda folder, disk: {name: Path(name) for name in HOMES})
     monkeypatch.setattr(vmfs_guest, "boot", lambda plan: None)
-    monkeypatch.setattr(vmfs_guest, "renew", lambda disk, used: None)
+    monkeypatch.setattr(vmfs_guest, "renew", lambda disk, used, host: None)
     monkeypatch.setattr(vmfs_guest, "run_on_both", run)
     vmfs_guest.measure(made)
     return made
