@@ -236,6 +236,18 @@ def test_the_time_stamp_counter_is_the_guests() -> None:
         assert p.stays[3] > 0
 
 
+def test_where_the_guest_is_at_work_the_time_stamp_counter_traps() -> None:
+    """A page with RDTSC is interpreted for some milliseconds, then runs directly; the counter is the guest's still."""
+    loop = "movl $2000000, %ecx\n1: loop 1b\n"
+    with OuterRings("direct") as p:
+        p.interrupts.stun()
+        p.interrupts.resume()
+        p.go("rdtsc\nmovl %eax, %esi\nmovl %edx, %edi\n" + loop * 5 + "rdtsc" + DONE)
+        assert p.stays[3] > 0 and declined(p, "CODE") > 0
+        first, second = p.v.r[6] | p.v.r[7] << 32, p.v.r[0] | p.v.r[2] << 32
+        assert 0 < first < second < 10**12
+
+
 def test_the_time_stamp_counter_may_be_forbidden() -> None:
     def prepare(p: OuterRings) -> None:
         p.v.cr4 |= TSD

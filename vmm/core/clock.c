@@ -22,7 +22,7 @@ clock_now(const struct interrupts *i)
 {
 	if (i->clock.mode == CLOCK_COUNTED || __atomic_load_n(&i->clock.stunned, __ATOMIC_ACQUIRE))
 		return __atomic_load_n(&i->clock.frozen_ns, __ATOMIC_RELAXED);
-	return sys_monotonic_ns() - __atomic_load_n(&i->clock.offset_ns, __ATOMIC_RELAXED);
+	return host_ns() - __atomic_load_n(&i->clock.offset_ns, __ATOMIC_RELAXED);
 }
 
 uint64_t
@@ -41,7 +41,7 @@ clock_stun(struct interrupts *i, uint32_t stunned)
 		__atomic_store_n(&c->frozen_ns, clock_now(i), __ATOMIC_RELAXED);
 		__atomic_store_n(&c->stunned, 1, __ATOMIC_RELEASE);
 	} else if (!stunned && c->stunned) {
-		__atomic_store_n(&c->offset_ns, sys_monotonic_ns() - c->frozen_ns, __ATOMIC_RELAXED);
+		__atomic_store_n(&c->offset_ns, host_ns() - c->frozen_ns, __ATOMIC_RELAXED);
 		__atomic_store_n(&c->stunned, 0, __ATOMIC_RELEASE);
 	}
 	intr_unlock(i, token);
@@ -54,7 +54,7 @@ clock_set_mode(struct interrupts *i, uint32_t mode, uint32_t ns_per_1000)
 	const uint32_t token = intr_lock(i);
 
 	c->frozen_ns = clock_now(i);
-	c->offset_ns = sys_monotonic_ns() - c->frozen_ns;
+	c->offset_ns = host_ns() - c->frozen_ns;
 	c->mode = mode;
 	c->ns_per_1000 = ns_per_1000;
 	c->remainder = 0;

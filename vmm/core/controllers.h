@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "hostclock.h"
 #include "interrupts.h"
 #include "sysraw.h"
 

@@ -288,6 +288,7 @@ struct engine {
 	struct direct *direct;		/* NULL: there is none */
 	int64_t direct_wait;		/* instructions of an outer ring to interpret before it */
 	int64_t direct_held;		/* cut off the budget meanwhile */
+	uint64_t windows_show;		/* bits (2 * space + view) % 64 of what the crew's windows show: window.h */
 
 	/* arena: the code cache and the shadow page table manage their own parts */
 	uint64_t arena_bytes;

@@ -40,12 +40,12 @@ lock_try(struct interrupts *i, uint32_t seen, uint32_t waiters)
 static uint32_t __attribute__((noinline, cold))
 lock_slow(struct interrupts *i)
 {
-	uint64_t since = sys_monotonic_ns(), now;
+	uint64_t since = host_ns(), now;
 	uint32_t holder = 0, seen, token;
 
 	for (;;) {
 		seen = __atomic_load_n(&i->lock, __ATOMIC_RELAXED);
-		now = sys_monotonic_ns();
+		now = host_ns();
 		if ((seen & ~(uint32_t)LOCK_WAITERS) != holder) {
 			holder = seen & ~(uint32_t)LOCK_WAITERS;
 			since = now;

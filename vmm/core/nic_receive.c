@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "hostclock.h"
 #include "nic_walk.h"
 
 /* Of RMD1's upper word: by which rule a frame is ours. */
@@ -189,7 +190,7 @@ nic_fill(struct nic_hall *h, uint32_t number)
 		starve(h, number, 0);
 		n->since = 0;
 	} else if (!n->since) {
-		n->since = sys_monotonic_ns();
+		n->since = host_ns();
 	}
 	return taken;
 }

@@ -31,6 +31,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "hostclock.h"
 #include "nic_walk.h"
 
 #define WAIT_BUSY_NS 2000000u		/* after which TINT tells of what was sent */
@@ -143,7 +144,7 @@ look_at_waiting(struct nic_hall *h, uint32_t number, struct nic_word *word)
 
 	if (!n->filled)
 		return 0;
-	if (nic_fill(h, number) != STRANGE && (!n->since || sys_monotonic_ns() - n->since < STUCK_NS))
+	if (nic_fill(h, number) != STRANGE && (!n->since || host_ns() - n->since < STUCK_NS))
 		return 0;
 	hand_over(h, number, word);
 	return 1;

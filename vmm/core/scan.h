@@ -19,10 +19,11 @@ enum scan_class {
 	SCAN_SYSTEM = 64,	/* SYSCALL, SYSENTER, XGETBV, VMCALL, VMMCALL */
 	SCAN_SSE = 128,		/* what CR4.OSFXSR is about: XMM registers, MXCSR, FXSAVE and FXRSTOR */
 	SCAN_LATER = 256,	/* what processors have that are younger than the guest's, where it is #UD, or LZCNT: BSR there */
-	SCAN_TZCNT = 512	/* the guest's has TZCNT: where the host takes it for BSF */
+	SCAN_TZCNT = 512,	/* the guest's has TZCNT: where the host takes it for BSF */
+	SCAN_TSC = 1024		/* RDTSC, RDTSCP, where they do not trap */
 };
 
-#define SCAN_CLASSES 10
+#define SCAN_CLASSES 11
 #define SCAN_LOOKAHEAD 24u	/* bytes of the next page that may be read */
 
 struct scan_result {

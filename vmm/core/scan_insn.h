@@ -98,7 +98,9 @@ group_class(uint32_t opcode, uint32_t modrm)
 		return reg < 2 ? SCAN_TABLES : 0;
 	if (modrm == 0xc1 || modrm == 0xd0 || modrm == 0xd9)
 		return SCAN_SYSTEM;		/* VMCALL, XGETBV, VMMCALL */
-	/* VMFUNC, XEND, XTEST, ENCLU; SERIALIZE, RDPKRU and their row; MONITORX, MWAITX, CLZERO, RDPRU.  RDTSCP traps. */
+	if (modrm == 0xf9)
+		return SCAN_TSC;		/* RDTSCP */
+	/* VMFUNC, XEND, XTEST, ENCLU; SERIALIZE, RDPKRU and their row; MONITORX, MWAITX, CLZERO, RDPRU. */
 	return (modrm >= 0xd4 && modrm <= 0xd7) || reg == 5 || (modrm >= 0xfa && modrm <= 0xfd) ? SCAN_LATER : 0;
 }
 
@@ -169,6 +171,9 @@ ask_two_byte(uint32_t opcode, const uint8_t *p, uint32_t at, uint32_t prefixes)
 	case 0x20: case 0x21: case 0x22: case 0x23:
 		a.form = 0;			/* mod means nothing: always registers */
 		a.at++;
+		break;
+	case 0x31:				/* RDTSC */
+		a.class = SCAN_TSC;
 		break;
 	case 0x38:				/* SSSE3, SSE4, MOVBE, CRC32, AES, SHA, ADX ...: nothing older */
 	case 0x3a:

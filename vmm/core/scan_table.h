@@ -84,7 +84,7 @@ static const uint16_t two_byte[256] = {
 	MQ,  MQ,  MQ,  MQ,   U,   Q,   o,   o,   o,   o,   U,   S,   U,   M,   L,  BL,	/* 0_ */
 	 X,   X,  XQ,   X,   X,   X,  XQ,   X,   M,   M,   M,   M,   M,   M,   M,   M,	/* 1_ */
 	MQ,  MQ,  MQ,  MQ,   U,   U,   U,   U,   X,   X,   X,  XQ,   X,   X,   X,   X,	/* 2_ */
-	 o,   o,   o,   o,   o,   o,   U,   L,  MQ,   U, MBQ,   U,   U,   U,   U,   U,	/* 3_ */
+	 o,   Q,   o,   o,   o,   o,   U,   L,  MQ,   U, MBQ,   U,   U,   U,   U,   U,	/* 3_ */
 	 M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,	/* 4_ */
 	 X,   X,   X,   X,   X,   X,   X,   X,   X,   X,   X,   X,   X,   X,   X,   X,	/* 5_ */
 	 V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,	/* 6_ */

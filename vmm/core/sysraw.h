@@ -1,8 +1,7 @@
 /*
  * sysraw.h -- Linux x86-64 system calls without a C library.
  *
- * The core runs where there is no libc (worlds) and where libc's wrappers may not be used:
- * the vDSO reads the TSC, which may be made to trap, and errno is thread-local storage.
+ * The core runs where there is no libc (worlds) and where libc's wrappers may not be used: errno is thread-local storage.
  * Each function returns the kernel's own result: a negative errno on failure.  Other hosts than x86-64 have no
  * worlds: there the extension goes through libc.
  *

@@ -11,6 +11,7 @@
  *
  * Source: Linux, futex(2), "FUTEX_WAIT", "FUTEX_WAKE"; execveat(2); prctl(2), PR_SET_PDEATHSIG.
  */
+#include "hostclock.h"
 #include "sysraw.h"
 #include "turn.h"
 
@@ -29,7 +30,7 @@ spin_pause(void)
 static int
 spin_for_turn(const uint32_t *turn, uint32_t mine, uint32_t spin_ns)
 {
-	const uint64_t end = spin_ns ? sys_monotonic_ns() + spin_ns : 0;
+	const uint64_t end = spin_ns ? host_ns() + spin_ns : 0;
 
 	do {
 		uint32_t i;
@@ -41,7 +42,7 @@ spin_for_turn(const uint32_t *turn, uint32_t mine, uint32_t spin_ns)
 				return 0;
 			spin_pause();
 		}
-	} while (spin_ns && sys_monotonic_ns() < end);
+	} while (spin_ns && host_ns() < end);
 	return 0;
 }
 

@@ -19,14 +19,29 @@
 #ifndef RF_WINDOW_H
 #define RF_WINDOW_H
 
-#include "engine.h"
+#include "shadow.h"
 
 #ifdef RF_WORLD
 
-/* An entry of the shadow page table is forgotten: space and view say whose. */
-void window_forget(struct engine *e, uint32_t space, uint32_t view, uint32_t linear);
-/* The same for `count` neighbouring pages from linear. */
-void window_forget_range(struct engine *e, uint32_t space, uint32_t view, uint32_t linear, uint32_t count);
+/* window_forget_range() where some window may show them. */
+void window_forget_shown(struct engine *e, uint32_t space, uint32_t view, uint32_t linear, uint32_t count);
+
+/* Entries of the shadow page table for `count` neighbouring pages are forgotten: space and view say whose. */
+static inline void
+window_forget_range(struct engine *e, uint32_t space, uint32_t view, uint32_t linear, uint32_t count)
+{
+	const uint64_t any = view == VIEW_USER ? 0xaaaaaaaaaaaaaaaa : 0x5555555555555555;
+
+	if (e->windows_show & (space == GLOBAL_SPACE ? any : 1ull << (2 * space + view) % 64))
+		window_forget_shown(e, space, view, linear, count);
+}
+
+static inline void
+window_forget(struct engine *e, uint32_t space, uint32_t view, uint32_t linear)
+{
+	window_forget_range(e, space, view, linear, 1);
+}
+
 /* Stores to ppn must be seen from now on. */
 void window_protect(struct engine *e, uint32_t ppn);
 /* The code in ppn has changed. */

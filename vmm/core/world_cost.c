@@ -7,6 +7,7 @@
  */
 #include "world_direct.h"
 
+#include "hostclock.h"
 #include "sysraw.h"
 #include "world_signal.h"
 
@@ -32,7 +33,7 @@ stay_kind(const struct passage *p)
 static uint64_t
 time_stay(struct passage *p, uint32_t eip)
 {
-	const uint64_t since = sys_monotonic_ns();
+	const uint64_t since = host_ns();
 
 	p->where = LEFT_ENTRY;
 	p->eip = eip;
@@ -41,7 +42,7 @@ time_stay(struct passage *p, uint32_t eip)
 	p->ss = p->ds = p->es = HOST_DATA;
 	p->fs = p->gs = 0;
 	passage_enter(p);
-	return sys_monotonic_ns() - since;
+	return host_ns() - since;
 }
 
 /* How it ends is the host's business: one without 32-bit system calls refuses INT 80h like any other. */

@@ -18,6 +18,7 @@
 #include "world_direct.h"
 
 #include "fpu.h"
+#include "hostclock.h"
 #include "run.h"
 #include "sysraw.h"
 #include "world_signal.h"
@@ -48,6 +49,7 @@ crew_hand_over(struct engine *e, uint32_t to)
 	__atomic_store_n(&d->members[to].awake, 1, __ATOMIC_RELEASE);
 	sys_futex_wake(&d->members[to].awake, 1);
 	wait_turn(mine);
+	d->way_ns = host_ns() - d->began_ns;
 	__builtin_memcpy(e->jump, jump, sizeof jump);
 	fpu_enter(e);
 	e->ctl->stats.crew_turns++;
@@ -127,7 +129,10 @@ crew_muster(struct engine *e)
 void
 crew_join(struct engine *e, uint32_t n)
 {
-	wait_turn(&e->direct->members[n]);
+	struct direct *d = e->direct;
+
+	wait_turn(&d->members[n]);
+	d->way_ns = host_ns() - d->began_ns;
 	fpu_enter(e);
 	engine_continue(e);
 }

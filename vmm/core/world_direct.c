@@ -21,6 +21,7 @@
 #include "direct.h"
 #include "flags.h"
 #include "fpu.h"
+#include "hostclock.h"
 #include "run.h"
 #include "sysraw.h"
 #include "world_signal.h"
@@ -30,6 +31,9 @@
 #define WAIT_DECLINED 4096u
 #define WAIT_FETCH 64u
 #define JUST_NOW 64		/* instructions */
+#define TSC_MET_MOST 512u	/* times 4096 instructions on pages with RDTSC: some milliseconds ... */
+#define TSC_MET_NS 50000000u	/* ... of so many, and the guest is at work there */
+#define TSC_TRAPS_NS 10000000000u
 #define OPCODE_INT 0xcd
 #define OPCODE_INT3 0xcc
 #define OPCODE_INTO 0xce
@@ -155,10 +159,45 @@ look_at_osfxsr(struct engine *e)
 	d->sensitive ^= SCAN_SSE;
 }
 
+/*
+ * RDTSC has another clock for the guest than for the host.  To let it trap costs each look at the clock, and each way
+ * from this process to another and back: so pages that have it are interpreted.  But not where the guest is at work in
+ * them: then it traps for a while.
+ */
+static void
+look_at_tsc(struct engine *e)
+{
+	struct direct *d = e->direct;
+
+	if (likely(d->sensitive & SCAN_TSC) || host_ns() - d->tsc_since < TSC_TRAPS_NS)
+		return;
+	d->sensitive |= SCAN_TSC;
+	d->tsc_met = 0;
+	window_forget_all(e);	/* pages with it are executable there */
+}
+
+/* A page is interpreted for its RDTSC alone. */
+static void
+note_tsc(struct engine *e)
+{
+	struct direct *d = e->direct;
+	const uint64_t now = host_ns();
+
+	if (d->tsc_met++ == 0 || now - d->tsc_since > TSC_MET_NS) {
+		d->tsc_met = 1;
+		d->tsc_since = now;
+	}
+	if (d->tsc_met < TSC_MET_MOST)
+		return;
+	d->tsc_since = now;
+	d->sensitive &= ~(uint32_t)SCAN_TSC;
+}
+
 static bool
 decline(struct engine *e, uint32_t why, uint32_t wait)
 {
 	e->ctl->stats.direct_declines[why]++;
+	e->direct->handed = 0;
 	habit_declined(e, wait);
 	return false;
 }
@@ -196,6 +235,8 @@ prepare_pages(struct engine *e)
 
 	if (!page)
 		return decline(e, DECLINE_PAGE, WAIT_FETCH);
+	if ((page->found & e->direct->sensitive) == SCAN_TSC)
+		note_tsc(e);
 	if ((page->found & e->direct->sensitive) || is_stub(e, page))
 		return decline(e, DECLINE_CODE, WAIT_DECLINED);
 	if (!window_has(e, code, PROT_EXEC) && window_map(e, code, user | PF_I) != WINDOW_MAPPED)
@@ -420,10 +461,10 @@ burst(struct engine *e)
 	struct direct *d = e->direct;
 	struct run_stats *s = &e->ctl->stats;
 	enum outcome outcome = NOTHING_RAN;
-	uint64_t now = d->left_ns = sys_monotonic_ns(), then;
+	uint64_t now = d->left_ns = host_ns(), then;
 
 	s->direct_bursts++;
-	habit_begins(d);
+	habit_begins(d, now);
 	for (;;) {
 		direct_arm(d, now, host_deadline(e, now));
 		if (!stay(e))
@@ -431,10 +472,10 @@ burst(struct engine *e)
 		then = now;
 		if (d->passage->where == LEFT_ESCAPED)
 			return LEFT;
-		const uint64_t left = sys_monotonic_ns();
+		const uint64_t left = host_ns();
 		const bool hidden = hidden_fault(e);
 
-		now = d->left_ns = hidden ? sys_monotonic_ns() : left;
+		now = d->left_ns = hidden ? host_ns() : left;
 		s->ns_direct += now - then;
 		habit_stay(d, stay_kind(d->passage), left - then, now - left);
 		if (!hidden)
@@ -496,11 +537,14 @@ direct_run(struct engine *e)
 	why = why_not(e);
 	if (why != DECLINE_NONE)
 		return decline(e, why, WAIT_DECLINED);
+	habit_way_begins(e);
 	look_at_osfxsr(e);
+	look_at_tsc(e);
 	to = crew_choose(e, e->v->cpl == 3 ? VIEW_USER : VIEW_SUPERVISOR);
 	if (habit_stays_here(e, to))
 		return false;
 	if (to != d->active) {
+		d->handed = 1;
 		crew_hand_over(e, to);
 		return true;
 	}
@@ -512,6 +556,7 @@ direct_run(struct engine *e)
 	direct_release(e);
 	fpu_leave(e);
 	load_passage(e);
+	host_clock_trap_tsc(!(d->sensitive & SCAN_TSC));
 	outcome = burst(e);
 	fpu_enter(e);
 	if (outcome != NOTHING_RAN) {

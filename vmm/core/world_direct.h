@@ -56,6 +56,7 @@ struct window {
 	uint16_t heads[WINDOW_PPNS];
 	uint16_t page_of[WINDOW_VPNS];
 	struct window_page pages[WINDOW_PAGES + 1];
+	uint32_t longing;	/* instructions to interpret before a hand-over to it: learnt; 0: nothing is known */
 };
 
 /* ---- segments ---- */
@@ -92,6 +93,7 @@ struct habit {
 	uint32_t cr3, page;	/* linear address of the code page >> 12 */
 	uint32_t wait;		/* instructions to interpret first */
 	uint32_t idle;		/* interpreted in bursts that ended within the wait, since it was last another */
+	uint32_t spent, useful;	/* ns of the bursts of late, as in `direct`: older ones count half, a quarter, ... */
 	uint8_t patience;	/* so many retrials have failed, one after another */
 	uint8_t retried;	/* the wait was shortened to see whether bursts pay by now */
 };
@@ -127,6 +129,8 @@ struct direct {
 	uint32_t vcpu;
 	int32_t ram_fd, dev_fd;
 	uint32_t eager;		/* DIRECT_EAGER */
+	uint32_t tsc_met;	/* times that a page was interpreted for its RDTSC alone, since ... */
+	uint64_t tsc_since;	/* ... host ns; or since when RDTSC traps instead */
 	uint32_t sensitive;	/* enum scan_class: what this host does not trap; SCAN_SSE while the guest has OSFXSR clear */
 	uint32_t ldt_round;	/* counts entries: slots of this one may not be taken */
 	uint16_t loaded[6];	/* host selectors by enum sreg, as they were loaded */
@@ -134,6 +138,10 @@ struct direct {
 	uint64_t left_ns;	/* host ns as of the end of the last stay */
 	struct stay_cost costs[STAY_KINDS];
 	uint64_t stays;		/* how many there were */
+	uint64_t began_ns;	/* host ns as of the first step of the way to the running burst, a hand-over included */
+	uint64_t began_calls;	/* mappings that had been changed by then */
+	uint64_t way_ns;	/* what changing the process took */
+	uint32_t handed;	/* it was changed for this burst */
 	uint64_t spent, useful;	/* ns of the running burst: all, and in guest code */
 	uint32_t wanted;	/* CR3 of the space that would run in another process's window */
 	uint32_t longing;	/* instructions that it was interpreted for because of that */
@@ -187,7 +195,8 @@ HIDDEN uint32_t segments_store(struct engine *e, struct direct *d);	/* direct.un
 /* world_habit.c */
 HIDDEN void habit_declined(struct engine *e, uint32_t wait);
 HIDDEN bool habit_stays_here(struct engine *e, uint32_t to);
-HIDDEN void habit_begins(struct direct *d);
+HIDDEN void habit_way_begins(struct engine *e);
+HIDDEN void habit_begins(struct direct *d, uint64_t now);
 HIDDEN void habit_stay(struct direct *d, enum stay_kind kind, uint64_t ns, uint64_t fault_ns);
 HIDDEN bool habit_is_bad(const struct direct *d);
 HIDDEN void habit_after(struct engine *e);

@@ -33,7 +33,7 @@ struct engine;
 struct passage {
 	uint64_t host_rsp;
 	uint32_t in_guest;	/* from before the first guest register is loaded until the monitor has its stack again */
-	uint8_t dispatch;	/* syscall user dispatch's selector: always "block" */
+	uint8_t dispatch;	/* syscall user dispatch's selector: "block", but while the monitor asks the vDSO */
 	uint8_t late;		/* a timer or kick has come while no guest code ran: do not go there before looking again */
 	uint8_t reserved[2];
 	uint32_t r[8];		/* enum gpr; the guest's, on the way in and out */

@@ -17,7 +17,7 @@
  * Not checked: mprotect cannot tell which file a page belongs to, so device memory can be made
  * writable; its one machine alone sees that.
  *
- * Source: Linux, Documentation/userspace-api/seccomp_filter.rst; seccomp(2); mmap(2), modify_ldt(2),
+ * Source: Linux, Documentation/userspace-api/seccomp_filter.rst; seccomp(2); prctl(2), PR_SET_TSC; mmap(2), modify_ldt(2),
  * futex(2), pidfd_send_signal(2), restart_syscall(2).
  */
 #include <asm/ldt.h>
@@ -34,6 +34,7 @@
 enum {
 	ERROR_TOO_BIG = 7,
 	NO_NEW_PRIVS = 38,			/* prctl PR_SET_NO_NEW_PRIVS */
+	SET_TSC = 26,				/* PR_SET_TSC: 1, it runs; 2, it traps */
 	ACCESS_WRITE = 2, ACCESS_ALL = 7,	/* PROT_WRITE, PROT_READ | PROT_WRITE | PROT_EXEC */
 	WINDOW_MAP = 0x11, POPULATE = 0x8000,	/* MAP_SHARED | MAP_FIXED; MAP_POPULATE */
 	LDT_WRITE_OLD = 1, LDT_WRITE = 0x11,
@@ -229,6 +230,17 @@ allow_waiting(struct program *p)
 }
 
 static void
+allow_tsc_traps(struct program *p)
+{
+	static const int32_t runs_or_traps[] = { 1, 2 };
+	const uint32_t start = begin(p, __NR_prctl);
+
+	must_be(p, 0, SET_TSC);
+	must_be_one_of(p, 1, runs_or_traps, 2);
+	end(p, start);
+}
+
+static void
 allow_kicks(struct program *p, const struct filter_rules *rules)
 {
 	const uint32_t start = begin(p, __NR_pidfd_send_signal);
@@ -263,6 +275,7 @@ build(struct program *p, const struct filter_rules *rules)
 	allow_mappings(p, rules);
 	allow_descriptors_of_segments(p);
 	allow_waiting(p);
+	allow_tsc_traps(p);
 	allow_kicks(p, rules);
 	answer(p, SECCOMP_RET_KILL_PROCESS);
 }

@@ -2,10 +2,11 @@
  * world_setup.c -- what a world asks of the host once, before it runs guest code.
  *
  * Every trap of guest code becomes a signal on the alternate stack.  Source: Linux, sigaction(2), sigaltstack(2),
- * timer_create(2), prctl(2): PR_SET_SYSCALL_USER_DISPATCH, PR_SET_TSC; arch_prctl(2): ARCH_SET_CPUID.
+ * timer_create(2), prctl(2): PR_SET_SYSCALL_USER_DISPATCH; arch_prctl(2): ARCH_SET_CPUID.
  */
 #include "world_direct.h"
 
+#include "hostclock.h"
 #include "sysraw.h"
 #include "world_signal.h"
 
@@ -14,7 +15,7 @@ enum {
 	SA_NOCLDSTOP = 1, SA_SIGINFO = 4, SA_RESTORER = 0x04000000, SA_ONSTACK = 0x08000000, SA_NODEFER = 0x40000000,
 	CLOCK_IS_MONOTONIC = 1, TIMER_IS_ABSOLUTE = 1, NOTIFY_SIGNAL = 0,
 	SET_SYSCALL_DISPATCH = 59, DISPATCH_ON = 1, DISPATCH_BLOCK = 1,
-	SET_TSC = 26, TSC_TRAPS = 2, SET_CPUID = 0x1012,
+	SET_CPUID = 0x1012,
 	STACK_ROOM = 4096		/* the passage, and what a guard page is to an array */
 };
 
@@ -98,7 +99,10 @@ direct_setup(struct engine *e, struct direct *d, int32_t ram_fd, int32_t dev_fd)
 	for (uint32_t i = 0; i < sizeof signals; i++)
 		if (!handle(signals[i]))
 			return false;
-	if (!direct_setup_member(d, &d->members[0]) || sys_call3(SYS_prctl, SET_TSC, TSC_TRAPS, 0) != 0)
+	if (!direct_setup_member(d, &d->members[0]))
+		return false;
+	host_clock_dispatch(&d->passage->dispatch);
+	if (!host_clock_trap_tsc(true) || !host_clock_trap_tsc(false))	/* it can, when it has to */
 		return false;
 	d->sensitive = ~0u;
 	if (sys_call3(SYS_arch_prctl, SET_CPUID, 0, 0) == 0)

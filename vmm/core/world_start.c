@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "hostclock.h"
 #include "sysraw.h"
 #include "world.h"
 
@@ -129,5 +130,6 @@ world_start(const uint64_t *stack)
 
 	relocate(base);
 	protect_constants(base);
+	host_clock_begin(stack);
 	world_main(stack);
 }

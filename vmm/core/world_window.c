@@ -109,10 +109,17 @@ record_full(const struct window *w)
 
 /* ---- taking pages out ------------------------------------------------------------------------- */
 
+/*
+ * No access is left.  The area stays: where the host takes away the last of a page table it forgets all translations,
+ * the monitor's too, and these are what interpreting lives on.
+ */
 static void
 unmap(struct engine *e, uint32_t first, uint32_t count)
 {
-	sys_munmap((uint64_t)first << PAGE_SHIFT, (uint64_t)count << PAGE_SHIFT);
+	const uint64_t at = (uint64_t)first << PAGE_SHIFT, bytes = (uint64_t)count << PAGE_SHIFT;
+
+	if (sys_call3(SYS_mprotect, at, bytes, 0) != 0)		/* more areas than the host allows */
+		sys_munmap(at, bytes);
 	e->ctl->stats.window_unmaps++;
 }
 
@@ -134,6 +141,7 @@ window_empty(struct engine *e)
 	}
 	for (i = 0; i < WINDOW_PPNS; i++)
 		w->heads[i] = 0;
+	w->longing = 0;
 	w->used = w->free = w->executable = w->stale_count = w->stale_all = w->full = 0;
 	w->space = GLOBAL_SPACE;
 }
@@ -164,21 +172,30 @@ is_shown(const struct window *w, uint32_t space, uint32_t view)
 	return w->space != GLOBAL_SPACE && view == w->view && (space == w->space || space == GLOBAL_SPACE);
 }
 
-void
-window_forget_range(struct engine *e, uint32_t space, uint32_t view, uint32_t linear, uint32_t count)
+/* After a window has become another space's. */
+static void
+note_shown(struct engine *e)
 {
-	struct direct *d = e->direct;
+	const struct direct *d = e->direct;
 
-	for (uint32_t n = 0; d && n < d->crew; n++)
-		if (is_shown(&d->members[n].window, space, view))
-			for (uint32_t i = 0; i < count; i++)
-				stale_page(&d->members[n].window, (linear >> PAGE_SHIFT) + i);
+	e->windows_show = 0;
+	for (uint32_t n = 0; n < d->crew; n++) {
+		const struct window *w = &d->members[n].window;
+
+		if (w->space != GLOBAL_SPACE)
+			e->windows_show |= 1ull << (2 * w->space + w->view) % 64;
+	}
 }
 
 void
-window_forget(struct engine *e, uint32_t space, uint32_t view, uint32_t linear)
+window_forget_shown(struct engine *e, uint32_t space, uint32_t view, uint32_t linear, uint32_t count)
 {
-	window_forget_range(e, space, view, linear, 1);
+	struct direct *d = e->direct;
+
+	for (uint32_t n = 0; n < d->crew; n++)
+		if (is_shown(&d->members[n].window, space, view))
+			for (uint32_t i = 0; i < count; i++)
+				stale_page(&d->members[n].window, (linear >> PAGE_SHIFT) + i);
 }
 
 void
@@ -241,7 +258,10 @@ take_out_stale(struct engine *e)
 	struct window *w = window_here(e);
 
 	if (w->stale_all) {
+		const uint32_t space = w->space;
+
 		window_empty(e);
+		w->space = space;	/* what is put in from now on is this one's */
 		return;
 	}
 	for (uint32_t i = 0; i < w->stale_count; i++) {
@@ -283,8 +303,11 @@ window_prepare(struct engine *e)
 	w->changes = changes;
 	if (w->stale_count || w->stale_all)
 		take_out_stale(e);
+	if (w->space == sh->current && w->view == view)
+		return;
 	w->space = sh->current;
 	w->view = view;
+	note_shown(e);
 }
 
 bool

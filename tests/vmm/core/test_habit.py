@@ -48,6 +48,8 @@ class Load(NamedTuple):
 
 LONG = Load(50_000)  # 20 us directly, 300 interpreted
 SHORT = Load(300)  # 1.8 us interpreted: no stay is worth it
+HUGE = Load(7_500_000)  # 3 ms directly
+VAIN = Load(3_000, fault_ns=5_000)
 FAULTING = Load(3_000, fault_ns=100_000)  # 18 us, and pages that are dear
 
 
@@ -120,6 +122,16 @@ def test_after_bursts_that_did_not_pay_longer_ones_are_found_to_pay(habit: Habit
     moderate = habit.run(LONG, 400)
     assert moderate.retrials > 0
     assert habit.run(LONG, 100).direct == 100
+
+
+def test_a_burst_of_milliseconds_pays_for_some_in_vain_beside_it(habit: Habit) -> None:
+    """A compressor's: its loop, and twice a function on a page that may not run directly."""
+    for _ in range(40):
+        huge, vain = habit.run(HUGE, 1), habit.run(VAIN, 3)
+    assert huge.direct == 1 and vain.longer == 0
+    assert huge.interpreted_ns < 0.01 * HUGE.interpreted_ns
+    habit.run(VAIN, 2000)
+    assert habit.ratio(VAIN, 10_000) < 1.05
 
 
 def test_retrials_in_vain_become_rare(habit: Habit) -> None:

@@ -20,7 +20,7 @@ from tests.realguests.conftest import or_skip
 from vmm.build_core import CODE_FLAGS, CORE, compiler
 
 PAGE = 4096
-CPUID, TABLES, RIGHTS, SEG_READ, SEG_LOAD, FAR, SYSTEM, SSE, LATER, TZCNT = (1 << bit for bit in range(10))
+CPUID, TABLES, RIGHTS, SEG_READ, SEG_LOAD, FAR, SYSTEM, SSE, LATER, TZCNT, TSC = (1 << bit for bit in range(11))
 FWAIT = 0x9B
 LIBC = Path("/lib32/libc.so.6")
 LOADER = Path("/lib32/ld-linux.so.2")
@@ -51,6 +51,7 @@ CLASSES = {
     SYSTEM: r"(syscall|xgetbv|vmcall|vmmcall)",
     LATER: "|".join(LATER_WORDS),
     TZCNT: "tzcnt",
+    TSC: "rdtscp?",
     SSE: r"(?!v)(.*%xmm|(ld|st)mxcsr|fx(save|rstor))",
 }
 PREFIX = re.compile(r"^((lock|rep|repz|repnz|bnd|data16|addr16|[cdefgs]s) +)+")
@@ -58,7 +59,7 @@ ROW = re.compile(r"^\s*([0-9a-f]+):\t((?:[0-9a-f]{2} )+)\s*(.*)$")
 LABEL = re.compile(r"^([0-9a-f]+) <")
 
 CDEF = """
-struct scan_result { uint16_t first[10]; uint16_t tail, carry; };
+struct scan_result { uint16_t first[11]; uint16_t tail, carry; };
 uint32_t scan_page(const uint8_t *page, uint32_t entry, const uint8_t *next, bool sse, struct scan_result *r);
 uint32_t insn_length32(const uint8_t *bytes, uint32_t available);
 uint32_t insn_class32(const uint8_t *bytes, uint32_t available);
@@ -329,7 +330,7 @@ SENSITIVE = {
     "xgetbv": ("0f01d0", SYSTEM), "vaddps": ("c5f058c1", LATER), "andn": ("c4e270f2d0", LATER),
     "vaddps zmm": ("62f1744858c1", LATER), "pshufb": ("0f3800c1", LATER), "lzcnt": ("f30fbdc1", LATER),
     "tzcnt": ("f30fbcc1", TZCNT), "rdrand": ("0fc7f0", LATER), "fisttp": ("db4804", LATER),
-    "xbegin": ("c7f800000000", LATER),
+    "xbegin": ("c7f800000000", LATER), "rdtsc": ("0f31", TSC), "rdtscp": ("0f01f9", TSC),
 }  # fmt: skip
 
 
