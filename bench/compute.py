@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from bench.clocks import LONGER, PROBE_SCALE
+from bench.clocks import PROBE_SCALE
 from bench.engines import NO_SLOWER
 from bench.flat import Unicorn
 from bench.inside import instructions_of
@@ -119,7 +119,7 @@ def enter(plan: Plan) -> Iterator[Contender]:
 def guest_contender(peer: GuestPeer, plan: Plan, seconds: float) -> Contender:
     probes = list(plan.clocks[peer.name].probe.values())
     by_host = not plan.follows_host(peer)
-    scales = scales_for(probes, PROBE_SCALE * LONGER, seconds * (BY_HOST_LONGER if by_host else 1))
+    scales = scales_for(probes, plan.clocks[peer.name].scale, seconds * (BY_HOST_LONGER if by_host else 1))
     return Contender(peer.name, program(peer), scales, by_host)
 
 

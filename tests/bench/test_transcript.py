@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from bench.clocks import ClockCheck, agreement
+from bench.clocks import ClockCheck, agreement, check_clock
 from bench.compute import choose_scale, per_operation
 from bench.host import cpu_model
 from bench.kernel import NANO, SYSCALLS, host_ns
@@ -100,6 +100,33 @@ def test_a_clock_follows_the_host_within_five_percent() -> None:
     assert not ClockCheck(0.94, {}).follows_host
     assert not ClockCheck(1.0, {}, can_follow=False).follows_host
     assert agreement(long, long) == 0
+
+
+class Prompt:
+    """Does a percent of each work in 10 us; each line is read 1 ms late, or that much too early."""
+
+    name, clock_can_follow = "prompt", True
+
+    def __init__(self) -> None:
+        self.scales: list[int] = []
+
+    def version(self) -> str:
+        return "1"
+
+    def run(self, guest: str, command_line: str, attached: object = None) -> Transcript:
+        scale = int(command_line.removeprefix("scale="))
+        self.scales.append(scale)
+        took, late = scale * 10_000, (-1) ** len(self.scales) * 1_000_000
+        return transcript(
+            (10_000_000, f"COMPUTE sieve 00002578 1100000 {took}"),
+            (10_000_000 + took + late, f"COMPUTE sha256 00002578 1100000 {took}"),
+        )
+
+
+def test_a_fast_guests_clock_is_checked_for_long_enough() -> None:
+    peer = Prompt()
+    check = check_clock(peer)
+    assert check.follows_host and check.scale == peer.scales[-1] > 10 * peer.scales[1]
 
 
 def test_time_per_operation_by_either_clock() -> None:
