@@ -111,16 +111,15 @@ record_full(const struct window *w)
 
 /*
  * No access is left.  The area stays: where the host takes away the last of a page table it forgets all translations,
- * the monitor's too, and these are what interpreting lives on.
+ * the monitor's too, and these are what interpreting lives on.  False where that would make more areas than it allows.
  */
-static void
+static bool
 unmap(struct engine *e, uint32_t first, uint32_t count)
 {
 	const uint64_t at = (uint64_t)first << PAGE_SHIFT, bytes = (uint64_t)count << PAGE_SHIFT;
 
-	if (sys_call3(SYS_mprotect, at, bytes, 0) != 0)		/* more areas than the host allows */
-		sys_munmap(at, bytes);
 	e->ctl->stats.window_unmaps++;
+	return sys_call3(SYS_mprotect, at, bytes, 0) == 0 || sys_munmap(at, bytes) == 0;
 }
 
 static void
@@ -257,17 +256,17 @@ take_out_stale(struct engine *e)
 {
 	struct window *w = window_here(e);
 
+	for (uint32_t i = 0; i < w->stale_count && !w->stale_all; i++) {
+		if (!unmap(e, w->stale[i].first, w->stale[i].count))
+			w->stale_all = 1;
+		for (uint32_t n = 0; n < w->stale[i].count; n++)
+			page_remove(e, w->stale[i].first + n);
+	}
 	if (w->stale_all) {
 		const uint32_t space = w->space;
 
 		window_empty(e);
 		w->space = space;	/* what is put in from now on is this one's */
-		return;
-	}
-	for (uint32_t i = 0; i < w->stale_count; i++) {
-		unmap(e, w->stale[i].first, w->stale[i].count);
-		for (uint32_t n = 0; n < w->stale[i].count; n++)
-			page_remove(e, w->stale[i].first + n);
 	}
 	w->stale_count = 0;
 }
