@@ -94,7 +94,7 @@ def test_the_machine_halts_when_the_last_vcpu_has(tmp_path: Path) -> None:
 
 
 def test_a_halted_boot_processor_does_not_end_the_run_of_the_others(tmp_path: Path) -> None:
-    late = "mov $0xffff, %cx\n1: in $0x61, %al\nloop 1b\n"
+    late = "mov $40, %bx\n1: mov $0xffff, %cx\n2: in $0x61, %al\nloop 2b\ndec %bx\njnz 1b\n"  # some quanta
     with machine(TWO) as made:
         stop = run_source(with_others(HALT, late + exit_with(8)), tmp_path, made)
         assert (stop.kind, stop.status) == (StopKind.EXITED, 8)
