@@ -48,7 +48,7 @@ def check_clock(peer: GuestPeer) -> ClockCheck:
         short, long = run_twice(peer, scale)
         took = later_ns(short, long)[1]
         if peer.clock_can_follow and took < ENOUGH_NS:
-            scale *= min(math.ceil(ENOUGH_NS / max(took, 1)), LONGEST)
+            scale = min(scale * math.ceil(ENOUGH_NS / max(took, 1)), PROBE_SCALE * LONGEST)
             short, long = run_twice(peer, scale)
         check = ClockCheck(agreement(short, long), long, peer.clock_can_follow, scale * LONGER)
         if best is None or disagreement(check) < disagreement(best):

@@ -103,7 +103,7 @@ def test_a_clock_follows_the_host_within_five_percent() -> None:
 
 
 class Prompt:
-    """Does a percent of each work in 10 us; each line is read 1 ms late, or that much too early."""
+    """Does a percent of each work in 100 us; each line is read 1 ms late, or that much too early."""
 
     name, clock_can_follow = "prompt", True
 
@@ -116,7 +116,7 @@ class Prompt:
     def run(self, guest: str, command_line: str, attached: object = None) -> Transcript:
         scale = int(command_line.removeprefix("scale="))
         self.scales.append(scale)
-        took, late = scale * 10_000, (-1) ** len(self.scales) * 1_000_000
+        took, late = scale * 100_000, (-1) ** len(self.scales) * 1_000_000
         return transcript(
             (10_000_000, f"COMPUTE sieve 00002578 1100000 {took}"),
             (10_000_000 + took + late, f"COMPUTE sha256 00002578 1100000 {took}"),

@@ -145,18 +145,24 @@ why_not(const struct engine *e)
 	return DECLINE_NONE;
 }
 
+/* Are instructions of this class to be kept from the host from now on? */
+static void
+be_sensitive(struct engine *e, uint32_t class, bool sensitive)
+{
+	struct direct *d = e->direct;
+
+	if (likely(!(d->sensitive & class) == !sensitive))
+		return;
+	if (sensitive)
+		window_forget_all(e);	/* pages are executable there that have them, or that nobody has looked at for them */
+	d->sensitive ^= class;
+}
+
 /* SSE instructions are #UD until the guest sets CR4.OSFXSR, and the host has set its own. */
 static void
 look_at_osfxsr(struct engine *e)
 {
-	struct direct *d = e->direct;
-	const uint32_t sse = e->v->cr4 & CR4_OSFXSR ? 0 : SCAN_SSE;
-
-	if (likely((d->sensitive & SCAN_SSE) == sse))
-		return;
-	if (sse)
-		window_forget_all(e);	/* pages are executable there that nobody has looked at for this */
-	d->sensitive ^= SCAN_SSE;
+	be_sensitive(e, SCAN_SSE, !(e->v->cr4 & CR4_OSFXSR));
 }
 
 /*
@@ -171,9 +177,8 @@ look_at_tsc(struct engine *e)
 
 	if (likely(d->sensitive & SCAN_TSC) || host_ns() - d->tsc_since < TSC_TRAPS_NS)
 		return;
-	d->sensitive |= SCAN_TSC;
 	d->tsc_met = 0;
-	window_forget_all(e);	/* pages with it are executable there */
+	be_sensitive(e, SCAN_TSC, true);
 }
 
 /* A page is interpreted for its RDTSC alone. */
@@ -190,7 +195,7 @@ note_tsc(struct engine *e)
 	if (d->tsc_met < TSC_MET_MOST)
 		return;
 	d->tsc_since = now;
-	d->sensitive &= ~(uint32_t)SCAN_TSC;
+	be_sensitive(e, SCAN_TSC, false);
 }
 
 static bool
@@ -553,10 +558,11 @@ direct_run(struct engine *e)
 		return false;
 	if (!segments_load(e, d))
 		return decline(e, DECLINE_SEGMENT, WAIT_DECLINED);
+	if (!host_clock_trap_tsc(!(d->sensitive & SCAN_TSC)))
+		return decline(e, DECLINE_CODE, WAIT_DECLINED);
 	direct_release(e);
 	fpu_leave(e);
 	load_passage(e);
-	host_clock_trap_tsc(!(d->sensitive & SCAN_TSC));
 	outcome = burst(e);
 	fpu_enter(e);
 	if (outcome != NOTHING_RAN) {
