@@ -190,11 +190,12 @@ class RunStats(LittleEndianStructure):
         ("direct_longer", c_uint64),
         ("direct_shorter", c_uint64),
         ("direct_retrials", c_uint64),
+        ("direct_trusted", c_uint64),
         ("crew_turns", c_uint64),
     ]
 
 
-assert sizeof(RunStats) == 944
+assert sizeof(RunStats) == 952
 
 
 class TraceEvent(LittleEndianStructure):
@@ -238,7 +239,7 @@ class ControlPage(LittleEndianStructure):
         ("pid", c_int32),
         ("crew", c_int32 * 8),
         ("kick_fd", c_int32 * 8),
-        ("before_turn", c_uint8 * 24),
+        ("before_turn", c_uint8 * 16),
         ("turn", c_uint32),
         ("after_turn", c_uint8 * 60),
     ]

@@ -36,6 +36,7 @@ DIRECT_COUNTERS = (
     ("direct_longer", "waits lengthened: it did not pay"),
     ("direct_shorter", "waits shortened: it paid"),
     ("direct_retrials", "waits shortened to try again"),
+    ("direct_trusted", "pages trusted with younger instructions"),
     ("window_maps", "window mappings"),
     ("window_pages", "pages mapped by them"),
     ("window_unmaps", "window pages taken out"),

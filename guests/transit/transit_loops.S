@@ -38,7 +38,8 @@
 
 /*
  * Pages of their own: a monitor that runs user code directly looks through its pages for instructions that the host
- * would answer in the guest's place, and in one with an IRET or, on some hosts, a SYSENTER it runs nothing.
+ * would answer in the guest's place, and in one with an IRET or, on some hosts, a SYSENTER it runs nothing.  RDTSC may
+ * trap only while it is at work, which makes other crossings dearer.
  */
 	.text
 	.balign PAGE
@@ -50,9 +51,10 @@
 	crossing loop_pgfault, "movl $ABSENT, %edx; movl (%edx), %eax"
 	crossing loop_core_port, "inb $CORE_PORT, %al"
 	crossing loop_device_port, "movw $DEVICE_PORT, %dx; inb %dx, %al"
-	crossing loop_rdtsc, "rdtsc"
 	crossing loop_fresh, "movl transit_next_page, %edx; movl (%edx), %eax; addl $PAGE, transit_next_page"
 	crossing loop_switch, touch_working_set
+	.balign PAGE
+	crossing loop_rdtsc, "rdtsc"
 	.balign PAGE
 
 	.globl step_over_gp, step_over_pf, exchange_space

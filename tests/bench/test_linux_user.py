@@ -71,7 +71,9 @@ def test_the_aim_of_the_programs_is_what_native_reaches(monkeypatch: pytest.Monk
     linux_user.measure_programs(made)
     for program in linux_user.PROGRAMS:
         rows = by_peer(made, f"direct.linux.{program}")
-        assert (rows[Tcg.name].must, rows[Tcg.name].aim, rows[Tcg.name].verdict()) == (4.0, 8.0, Verdict.MUST)
+        must = {linux_user.MADE: None}.get(program, 4.0)
+        assert (rows[Tcg.name].must, rows[Tcg.name].aim) == (must, 8.0)
+        assert rows[Tcg.name].verdict() == (Verdict.MUST if must else Verdict.BELOW)
         assert rows[Native.name].verdict() is Verdict.NONE
 
 
@@ -117,4 +119,4 @@ def test_programs_in_linux_come_to_the_same_here_and_on_tcg() -> None:
         pytest.skip(made.notes[0])
     assert made.errors == []
     measures = {row.measure for row in made.rows}
-    assert measures == {"interp.linux.forks", "interp.linux.sha256sum", "interp.linux.gzip"}
+    assert measures == {f"interp.linux.{load}" for load in ("forks", "text", "sha256sum", "gzip")}

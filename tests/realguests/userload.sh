@@ -1,6 +1,6 @@
 #!/bin/busybox sh
 # What the benchmarks time inside a Linux guest, between two lines that begin with "T: load". Options on the kernel's
-# command line: forks=N, and with mib=N that much text is hashed and compressed.
+# command line: forks=N, and with mib=N that much text is made, hashed and compressed.
 read line </proc/cmdline
 opt() { for w in $line; do case "$w" in "$1="*) echo "${w#*=}";; esac; done; }
 told() { echo "T: load $*"; }
@@ -17,7 +17,9 @@ fi
 n=$(opt mib)
 if [ -n "$n" ]; then
 	mount -t tmpfs -o size=100% tmpfs /mnt
+	told begin text
 	stress text $n >/mnt/text
+	told end text $(stat -c %s /mnt/text)
 	cat /mnt/text >/dev/null
 	told begin sha256sum
 	sum=$(sha256sum /mnt/text)

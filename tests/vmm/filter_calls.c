@@ -135,7 +135,8 @@ static int works_unmap(void) { return can_map_memory(SHARED_FIXED) && sys_munmap
 static int works_unmap_all(void) { return can_map_memory(SHARED_FIXED) && sys_munmap(0, GIB4) == 0; }
 static int works_ldt(void) { return can_set_segment(0x11); }
 static int works_ldt_old(void) { return can_set_segment(1); }
-static int works_tsc(void) { return sys_call3(__NR_prctl, SET_TSC, 2, 0) == 0 && sys_call3(__NR_prctl, SET_TSC, 1, 0) == 0; }
+static int can_set_tsc(uint64_t how) { return sys_call3(__NR_prctl, PRCTL_SET_TSC, how, 0) == 0; }
+static int works_tsc(void) { return can_set_tsc(TSC_TRAPS) && can_set_tsc(TSC_RUNS); }
 static int works_yield(void) { return sys_call3(__NR_sched_yield, 0, 0, 0) == 0; }
 static int works_long_wait(void) { return sys_futex_wait(&word, word, 600ull * NS_PER_S) == 0; }
 
@@ -165,8 +166,9 @@ fill_denied(struct denied *d, const char *name)
 		{ "execveat", __NR_execveat, { (uint64_t)-100, none } }, { "kill", __NR_kill, { me, 0 } },
 		{ "tgkill", __NR_tgkill, { me, me, 0 } }, { "fork", __NR_fork, { none } }, { "vfork", __NR_clone, { CLONE_VFORKED } },
 		{ "clone", __NR_clone, { SIGCHLD } }, { "arch_prctl", __NR_arch_prctl, { 0x1002, 0 } },
-		{ "prctl", __NR_prctl, { 3 } }, { "prctl of upper bits", __NR_prctl, { SET_TSC | UPPER, 1 } },
-		{ "tsc otherwise", __NR_prctl, { SET_TSC, 3 } }, { "tsc of upper bits", __NR_prctl, { SET_TSC, 2 | UPPER } },
+		{ "prctl", __NR_prctl, { 3 } }, { "prctl of upper bits", __NR_prctl, { PRCTL_SET_TSC | UPPER, 1 } },
+		{ "tsc otherwise", __NR_prctl, { PRCTL_SET_TSC, 3 } },
+		{ "tsc of upper bits", __NR_prctl, { PRCTL_SET_TSC, TSC_TRAPS | UPPER } },
 		{ "sigaction", __NR_rt_sigaction, { SIGUSR1, 0, 0, 8 } },
 		{ "madvise", __NR_madvise, { AT, PAGE, 4 } }, { "mremap", __NR_mremap, { AT, PAGE, PAGE } },
 		{ "process_vm_readv", __NR_process_vm_readv, { me } }, { "io_uring_setup", 425, { none } },

@@ -271,6 +271,7 @@ struct run_stats {
 	uint64_t direct_longer;	/* waits made longer, for a burst had not paid */
 	uint64_t direct_shorter;	/* the opposite */
 	uint64_t direct_retrials;	/* waits made shorter to see whether it pays by now */
+	uint64_t direct_trusted;	/* pages of code that run directly with SCAN_PLAIN instructions in them */
 	uint64_t crew_turns;	/* hand-overs to the process that has another address space's window */
 };
 
@@ -310,7 +311,7 @@ struct control {
 	int32_t pid;		/* worlds: the process */
 	int32_t crew[8];	/* and the others that belong to it, 0 where there is none: world_crew.c */
 	int32_t kick_fd[8];	/* a pidfd of that process, in the process of vCPU n's world; [RF_VCPUS]: in the VMX */
-	uint8_t before_turn[24];	/* whoever spins looks at a cache line that nothing else is stored to */
+	uint8_t before_turn[16];	/* whoever spins looks at a cache line that nothing else is stored to */
 	uint32_t turn;		/* worlds: whose turn it is: enum turn (futex) */
 	uint8_t after_turn[60];
 };

@@ -18,6 +18,8 @@
 bool direct_run(struct engine *e);
 /* A burst begins: an outer ring was entered. */
 void direct_burst_begins(struct engine *e);
+/* An outer ring has met #UD at EIP. */
+void direct_undefined(struct engine *e);
 /* The guest's time in ns at the end of the last stay, if it was only some instructions ago; else 0. */
 uint64_t direct_just_left(const struct engine *e);
 
@@ -25,6 +27,7 @@ uint64_t direct_just_left(const struct engine *e);
 
 static inline bool direct_run(struct engine *e) { (void)e; return false; }
 static inline void direct_burst_begins(struct engine *e) { (void)e; }
+static inline void direct_undefined(struct engine *e) { (void)e; }
 static inline uint64_t direct_just_left(const struct engine *e) { (void)e; return 0; }
 
 #endif

@@ -56,6 +56,8 @@ NORETURN static void
 raise_any(struct engine *e, uint32_t vector, bool has_error, uint32_t error)
 {
 	rewind_insn(e);
+	if (unlikely(vector == V_UD))
+		direct_undefined(e);
 	e->replay.count = e->replay.cursor = 0;
 	e->began_rf = e->began_inhibit = 0;
 	e->in_delivery = false;

@@ -136,7 +136,7 @@ meets(const struct scan *s, uint32_t at, uint32_t offset, uint32_t class)
 static uint32_t *
 votes_of(struct scan *s, uint32_t class)
 {
-	return class == SCAN_SSE ? &s->sse_votes : class & (SCAN_LATER | SCAN_TZCNT) ? &s->later_votes : &s->votes;
+	return class == SCAN_SSE ? &s->sse_votes : class & (SCAN_LATER | SCAN_TZCNT | SCAN_PLAIN) ? &s->later_votes : &s->votes;
 }
 
 /* Do the sweeps that begin a little before an instruction bear out that it is one? */

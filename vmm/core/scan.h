@@ -20,10 +20,11 @@ enum scan_class {
 	SCAN_SSE = 128,		/* what CR4.OSFXSR is about: XMM registers, MXCSR, FXSAVE and FXRSTOR */
 	SCAN_LATER = 256,	/* what processors have that are younger than the guest's, where it is #UD, or LZCNT: BSR there */
 	SCAN_TZCNT = 512,	/* the guest's has TZCNT: where the host takes it for BSF */
-	SCAN_TSC = 1024		/* RDTSC, RDTSCP, where they do not trap */
+	SCAN_TSC = 1024,	/* RDTSC, RDTSCP, where they do not trap */
+	SCAN_PLAIN = 2048	/* younger as well, but with no state or effect that the guest's lacks: SSE3 to SSE4, AES, POPCNT, MOVBE ... */
 };
 
-#define SCAN_CLASSES 11
+#define SCAN_CLASSES 12
 #define SCAN_LOOKAHEAD 24u	/* bytes of the next page that may be read */
 
 struct scan_result {

@@ -1,8 +1,9 @@
 /*
  * scan_insn.h -- one instruction of 32-bit code: its length, its class, and how it goes on; for scan.c, inline for speed.
  *
- * The guest's processor ends with SSE2.  What younger ones have in 32-bit code and let any ring execute is SCAN_LATER; what
- * they refuse or ignore is not told apart.  A VEX, EVEX or XOP prefix behind one with which it is undefined is taken as
+ * The guest's processor ends with SSE2.  What younger ones have in 32-bit code and let any ring execute is SCAN_LATER, or
+ * SCAN_PLAIN where it works on nothing but the registers and the memory that the guest has too; what they refuse or
+ * ignore is not told apart.  A VEX, EVEX or XOP prefix behind one with which it is undefined is taken as
  * if that were not there.
  *
  * Source: Intel SDM volume 2, chapter 2 (formats, VEX, EVEX) and appendix A; AMD APM volume 3, 1.2-1.10 (XOP, 3DNow!).
@@ -126,23 +127,23 @@ young_sse_class(uint32_t opcode, uint32_t prefixes)
 	switch (opcode) {
 	case 0x12:				/* MOVDDUP, MOVSLDUP */
 	case 0x2b:				/* MOVNTSD, MOVNTSS */
-		return f2 || f3 ? SCAN_LATER : SCAN_SSE;
+		return f2 || f3 ? SCAN_PLAIN : SCAN_SSE;
 	case 0x16:				/* MOVSHDUP */
-		return f3 ? SCAN_LATER : SCAN_SSE;
+		return f3 ? SCAN_PLAIN : SCAN_SSE;
 	case 0xf0:				/* LDDQU */
-		return f2 ? SCAN_LATER : any ? SCAN_SSE : 0;
+		return f2 ? SCAN_PLAIN : any ? SCAN_SSE : 0;
 	default:				/* 7C, 7D, D0: HADD, HSUB, ADDSUB */
-		return any ? SCAN_LATER : 0;
+		return any ? SCAN_PLAIN : 0;
 	}
 }
 
-/* Which of undefined_regs are instructions of a younger processor: XABORT and XBEGIN, FISTTP. */
-static bool
-later_reg(uint32_t opcode, uint32_t modrm)
+/* Those of undefined_regs that are instructions of a younger processor: XABORT and XBEGIN, FISTTP.  0: it is none. */
+static uint16_t
+later_class(uint32_t opcode, uint32_t modrm)
 {
 	if (opcode == 0xc6 || opcode == 0xc7)
-		return modrm == 0xf8;
-	return opcode == 0xdb || opcode == 0xdd || opcode == 0xdf;
+		return modrm == 0xf8 ? SCAN_LATER : 0;
+	return opcode == 0xdb || opcode == 0xdd || opcode == 0xdf ? SCAN_PLAIN : 0;
 }
 
 /* `at` is behind the opcode. */
@@ -177,17 +178,17 @@ ask_two_byte(uint32_t opcode, const uint8_t *p, uint32_t at, uint32_t prefixes)
 		break;
 	case 0x38:				/* SSSE3, SSE4, MOVBE, CRC32, AES, SHA, ADX ...: nothing older */
 	case 0x3a:
-		a.class = SCAN_LATER;
+		a.class = SCAN_PLAIN;
 		a.at++;
 		break;
 	case 0x78:
 		if (prefixes & (PREFIX_66 | PREFIX_F2)) {	/* EXTRQ, INSERTQ: two bytes; else VMREAD */
 			a.form = FORM_MODRM | FORM_IW;
-			a.class = SCAN_LATER;
+			a.class = SCAN_PLAIN;
 		}
 		break;
 	case 0x79:
-		a.class = prefixes & (PREFIX_66 | PREFIX_F2) ? SCAN_LATER : 0;	/* the same; else VMWRITE */
+		a.class = prefixes & (PREFIX_66 | PREFIX_F2) ? SCAN_PLAIN : 0;	/* the same; else VMWRITE */
 		break;
 	case 0xae:
 		a.told++;
@@ -328,16 +329,16 @@ insn_at(const uint8_t *p)
 		opcode = p[at++];
 		form = two_byte[opcode];
 		opcode |= 0x100;
-		if (form & (prefixes ? FORM_SSE | FORM_SIMD | FORM_LATER : FORM_SSE | FORM_LATER)) {
+		if (form & ((prefixes ? FORM_SIMD : 0) | FORM_SSE | FORM_LATER | FORM_PLAIN)) {
 			x.told = (uint8_t)at;
-			x.class = lock ? 0 : form & FORM_LATER ? SCAN_LATER : SCAN_SSE;
+			x.class = lock ? 0 : form & FORM_LATER ? SCAN_LATER : form & FORM_PLAIN ? SCAN_PLAIN : SCAN_SSE;
 		}
 	} else {
 		undefined = undefined_regs[opcode] >> REGS_INDEX(p[at]) & 1;
-		if (unlikely(undefined) && later_reg(opcode, p[at])) {
+		if (unlikely(undefined) && (x.class = later_class(opcode, p[at])) != 0) {
 			undefined = 0;
 			x.told = (uint8_t)(at + 1);
-			x.class = lock ? 0 : SCAN_LATER;
+			x.class = lock ? 0 : x.class;
 		}
 	}
 	if (unlikely(form & FORM_ASK)) {

@@ -21,7 +21,8 @@ enum form {
 	FORM_STOP = 512,	/* never runs on into the next instruction */
 	FORM_SSE = 1024,	/* works on XMM registers */
 	FORM_SIMD = 2048,	/* the same with a prefix of 66, F2 or F3; without it on MMX registers, or on none */
-	FORM_LATER = 4096	/* SCAN_LATER, whatever the prefixes */
+	FORM_LATER = 4096,	/* SCAN_LATER, whatever the prefixes */
+	FORM_PLAIN = 8192	/* SCAN_PLAIN likewise */
 };
 
 #define o 0
@@ -46,6 +47,7 @@ enum form {
 #define VQ (V | FORM_ASK)
 #define L FORM_LATER
 #define ML (FORM_MODRM | FORM_LATER)
+#define MN (FORM_MODRM | FORM_PLAIN)
 #define BL (FORM_MODRM | FORM_IB | FORM_LATER)
 #define J (FORM_IB | FORM_RELATIVE)
 #define JZ (FORM_IZ | FORM_RELATIVE)
@@ -92,7 +94,7 @@ static const uint16_t two_byte[256] = {
 	JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,  JZ,	/* 8_ */
 	 M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,   M,	/* 9_ */
 	 Q,   Q,   Q,   M,  MB,   M,  ML,  ML,   Q,   Q,   o,   M,  MB,   M,  MQ,   M,	/* a_ */
-	 M,   M,  MQ,   M,  MQ,  MQ,   M,   M,  ML,   M,  MB,   M,  MQ,  MQ,   M,   M,	/* b_ */
+	 M,   M,  MQ,   M,  MQ,  MQ,   M,   M,  MN,   M,  MB,   M,  MQ,  MQ,   M,   M,	/* b_ */
 	 M,   M,  XB,   M,  VB,  VB,  XB,  MQ,   o,   o,   o,   o,   o,   o,   o,   o,	/* c_ */
 	VQ,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,	/* d_ */
 	 V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,   V,	/* e_ */
@@ -121,6 +123,7 @@ static const uint16_t two_byte[256] = {
 #undef VQ
 #undef L
 #undef ML
+#undef MN
 #undef BL
 #undef J
 #undef JZ
@@ -135,7 +138,7 @@ static const uint16_t two_byte[256] = {
 
 /*
  * By opcode: the values of ModRM.reg that are undefined on the guest's processor, with a memory operand (low byte) and with a
- * register; scan_insn.h, later_reg(), knows which of them are defined on a younger one.
+ * register; scan_insn.h, later_class(), knows which of them are defined on a younger one.
  */
 #define REGS(memory, registers) ((memory) | (registers) << 8)
 static const uint16_t undefined_regs[256] = {

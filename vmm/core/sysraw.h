@@ -21,7 +21,7 @@
 #else
 enum sys_number {
 	SYS_write = 1, SYS_close = 3, SYS_mmap = 9, SYS_mprotect = 10, SYS_munmap = 11, SYS_rt_sigaction = 13, SYS_rt_sigprocmask = 14,
-	SYS_sched_yield = 24,
+	SYS_sched_yield = 24, SYS_mremap = 25, SYS_madvise = 28,
 	SYS_sigaltstack = 131, SYS_modify_ldt = 154, SYS_prctl = 157, SYS_arch_prctl = 158, SYS_futex = 202,
 	SYS_timer_create = 222, SYS_timer_settime = 223, SYS_clock_gettime = 228, SYS_exit_group = 231,
 	SYS_pidfd_send_signal = 424,
@@ -32,6 +32,14 @@ enum sys_number {
 #endif
 
 enum { SYS_CLOCK_MONOTONIC = 1, SYS_FUTEX_WAIT = 0, SYS_FUTEX_WAKE = 1 };
+
+/* prctl(2) and arch_prctl(2), and what they are given. */
+enum {
+	PRCTL_SET_TSC = 26, TSC_RUNS = 1, TSC_TRAPS = 2,
+	PRCTL_NO_NEW_PRIVS = 38,
+	PRCTL_DISPATCH = 59, DISPATCH_OFF = 0, DISPATCH_ON = 1, DISPATCH_ALLOW = 0, DISPATCH_BLOCK = 1,
+	ARCH_SET_CPUID = 0x1012, CPUID_FAULTS = 0, CPUID_RUNS = 1
+};
 
 #define NS_PER_S 1000000000u
 

@@ -14,8 +14,6 @@
 #include "hostclock.h"
 #include "sysraw.h"
 
-enum { SET_TSC = 26, TSC_RUNS = 1, TSC_TRAPS = 2, DISPATCH_ALLOW = 0, DISPATCH_BLOCK = 1 };
-
 typedef int gettime(int clock, struct sys_timespec *ts);
 
 static gettime *from_vdso;	/* NULL: there is none */
@@ -111,7 +109,7 @@ host_clock_trap_tsc(bool traps)
 {
 	if (traps == trapping)
 		return true;
-	if (sys_call3(SYS_prctl, SET_TSC, traps ? TSC_TRAPS : TSC_RUNS, 0) != 0)
+	if (sys_call3(SYS_prctl, PRCTL_SET_TSC, traps ? TSC_TRAPS : TSC_RUNS, 0) != 0)
 		return false;
 	trapping = traps;
 	fast = traps ? NULL : from_vdso;

@@ -242,7 +242,7 @@ prepare_pages(struct engine *e)
 		return decline(e, DECLINE_PAGE, WAIT_FETCH);
 	if ((page->found & e->direct->sensitive) == SCAN_TSC)
 		note_tsc(e);
-	if ((page->found & e->direct->sensitive) || is_stub(e, page))
+	if (is_kept_away(e, page, page->found) || is_stub(e, page))
 		return decline(e, DECLINE_CODE, WAIT_DECLINED);
 	if (!window_has(e, code, PROT_EXEC) && window_map(e, code, user | PF_I) != WINDOW_MAPPED)
 		return decline(e, DECLINE_PAGE, WAIT_DECLINED);

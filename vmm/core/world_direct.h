@@ -71,6 +71,9 @@ struct ldt_slot { uint32_t base, limit, attr, used; };
 #define STUB_CALLS 8u		/* so many system calls, and never seen at work: a system-call stub */
 #define STUB_WORK 512u		/* instructions of one burst: what is met again so much later is no stub */
 
+/* code_page.trust, where it is settled: it has SCAN_PLAIN instructions and nothing else that the host would answer. */
+enum trust { TRUSTED = 0xfffe, NEVER_TRUSTED = 0xffff };
+
 enum code_known { KNOWN = 1, KNOWN_SSE = 2 };	/* SCAN_SSE: looked for only where it is needed */
 
 /* What is known of a page of code, at one stamp. */
@@ -82,6 +85,8 @@ struct code_page {
 	uint16_t calls;		/* system calls made from it directly */
 	uint16_t work;		/* times that the clock found direct execution in it */
 	uint16_t stub;		/* nothing but system calls come out of it: it is interpreted */
+	uint16_t trust;		/* enum trust, or times that it was kept from the host for SCAN_PLAIN alone */
+	uint64_t doubted_ns;	/* host ns as of the first */
 	uint32_t met, met_at;	/* direct.begun and the count of instructions when it was declined as one */
 };
 
@@ -186,6 +191,7 @@ HIDDEN void window_prepare(struct engine *e);
 HIDDEN enum window_result window_map(struct engine *e, uint32_t linear, uint32_t acc);
 HIDDEN bool window_has(const struct engine *e, uint32_t linear, uint32_t prot);
 HIDDEN struct code_page *code_page(struct engine *e, uint32_t linear);
+HIDDEN bool is_kept_away(struct engine *e, struct code_page *c, uint32_t found);
 
 /* world_segment.c */
 HIDDEN bool segments_load(struct engine *e, struct direct *d);	/* false: the host cannot express them */

@@ -33,8 +33,6 @@
 
 enum {
 	ERROR_TOO_BIG = 7,
-	NO_NEW_PRIVS = 38,			/* prctl PR_SET_NO_NEW_PRIVS */
-	SET_TSC = 26,				/* PR_SET_TSC: 1, it runs; 2, it traps */
 	ACCESS_WRITE = 2, ACCESS_ALL = 7,	/* PROT_WRITE, PROT_READ | PROT_WRITE | PROT_EXEC */
 	WINDOW_MAP = 0x11, POPULATE = 0x8000,	/* MAP_SHARED | MAP_FIXED; MAP_POPULATE */
 	LDT_WRITE_OLD = 1, LDT_WRITE = 0x11,
@@ -232,10 +230,10 @@ allow_waiting(struct program *p)
 static void
 allow_tsc_traps(struct program *p)
 {
-	static const int32_t runs_or_traps[] = { 1, 2 };
+	static const int32_t runs_or_traps[] = { TSC_RUNS, TSC_TRAPS };
 	const uint32_t start = begin(p, __NR_prctl);
 
-	must_be(p, 0, SET_TSC);
+	must_be(p, 0, PRCTL_SET_TSC);
 	must_be_one_of(p, 1, runs_or_traps, 2);
 	end(p, start);
 }
@@ -293,7 +291,7 @@ filter_install(const struct filter_rules *rules)
 	build(&p, rules);
 	if (p.length > PROGRAM_MAX)
 		return -ERROR_TOO_BIG;
-	status = sys_call6(__NR_prctl, NO_NEW_PRIVS, 1, 0, 0, 0, 0);
+	status = sys_call6(__NR_prctl, PRCTL_NO_NEW_PRIVS, 1, 0, 0, 0, 0);
 	if (status < 0)
 		return (int)status;
 	named.len = (uint16_t)p.length;

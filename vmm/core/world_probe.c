@@ -29,10 +29,7 @@
 enum {
 	READ_WRITE = 3, READ_WRITE_EXEC = 7, SHARED = 1, FIXED = 0x10, POPULATE = 0x8000,
 	CLOSE_ON_EXEC = 1,				/* MFD_CLOEXEC */
-	NO_NEW_PRIVS = 38, SET_TSC = 26, TSC_ENABLE = 1, TSC_SIGSEGV = 2,	/* prctl */
-	SET_DISPATCH = 59, DISPATCH_OFF = 0, DISPATCH_ON = 1, DISPATCH_ALLOW = 0, DISPATCH_BLOCK = 1,
 	FROM_DISPATCH = 2,				/* si_code SYS_USER_DISPATCH */
-	SET_CPUID = 0x1012, CPUID_FAULTS = 0, CPUID_RUNS = 1,	/* arch_prctl */
 	LDT_WRITE = 0x11,
 	LDT_CODE = 0, LDT_DATA = 1
 };
@@ -122,7 +119,7 @@ static int32_t
 dispatch(uint32_t *gates)
 {
 	const uint64_t first = (uint64_t)(uintptr_t)__ehdr_start, bytes = (uint64_t)(uintptr_t)_end - first;
-	const int32_t error = (int32_t)sys_call6(SYS_prctl, SET_DISPATCH, DISPATCH_ON, first, bytes,
+	const int32_t error = (int32_t)sys_call6(SYS_prctl, PRCTL_DISPATCH, DISPATCH_ON, first, bytes,
 	    (uint64_t)(uintptr_t)&dispatch_selector, 0);
 
 	if (error)
@@ -131,7 +128,7 @@ dispatch(uint32_t *gates)
 	gates[GATE_INT80] = try_gate(USER32_CS, probe_int80);
 	gates[GATE_SYSENTER] = try_gate(USER32_CS, probe_sysenter);
 	gates[GATE_SYSCALL32] = try_gate(USER32_CS, probe_syscall32);
-	sys_call6(SYS_prctl, SET_DISPATCH, DISPATCH_OFF, 0, 0, 0, 0);
+	sys_call6(SYS_prctl, PRCTL_DISPATCH, DISPATCH_OFF, 0, 0, 0, 0);
 	return 0;
 }
 
@@ -149,24 +146,24 @@ gates_are_shut(const uint32_t *gates)
 static int32_t
 cpuid_fault(void)
 {
-	const int32_t error = (int32_t)sys_call3(SYS_arch_prctl, SET_CPUID, CPUID_FAULTS, 0);
+	const int32_t error = (int32_t)sys_call3(SYS_arch_prctl, ARCH_SET_CPUID, CPUID_FAULTS, 0);
 
 	if (error)
 		return error;
 	snippet32(probe_cpuid, 0);
-	sys_call3(SYS_arch_prctl, SET_CPUID, CPUID_RUNS, 0);
+	sys_call3(SYS_arch_prctl, ARCH_SET_CPUID, CPUID_RUNS, 0);
 	return 0;
 }
 
 static int32_t
 tsc_fault(void)
 {
-	const int32_t error = (int32_t)sys_call3(SYS_prctl, SET_TSC, TSC_SIGSEGV, 0);
+	const int32_t error = (int32_t)sys_call3(SYS_prctl, PRCTL_SET_TSC, TSC_TRAPS, 0);
 
 	if (error)
 		return error;
 	snippet32(probe_rdtsc, 0);
-	sys_call3(SYS_prctl, SET_TSC, TSC_ENABLE, 0);
+	sys_call3(SYS_prctl, PRCTL_SET_TSC, TSC_RUNS, 0);
 	return 0;
 }
 
@@ -246,7 +243,7 @@ filter(int32_t fd)
 	int64_t error = sys_call3(__NR_seccomp, ACTION_AVAILABLE, 0, (uint64_t)(uintptr_t)&kill);
 
 	if (!error)
-		error = sys_call6(SYS_prctl, NO_NEW_PRIVS, 1, 0, 0, 0, 0);
+		error = sys_call6(SYS_prctl, PRCTL_NO_NEW_PRIVS, 1, 0, 0, 0, 0);
 	if (!error)
 		error = sys_call3(__NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, (uint64_t)(uintptr_t)&program);
 	if (!error)

@@ -14,8 +14,6 @@ enum {
 	READ_WRITE = 3, MAP_PRIVATE = 2, MAP_ANONYMOUS = 0x20,
 	SA_NOCLDSTOP = 1, SA_SIGINFO = 4, SA_RESTORER = 0x04000000, SA_ONSTACK = 0x08000000, SA_NODEFER = 0x40000000,
 	CLOCK_IS_MONOTONIC = 1, TIMER_IS_ABSOLUTE = 1, NOTIFY_SIGNAL = 0,
-	SET_SYSCALL_DISPATCH = 59, DISPATCH_ON = 1, DISPATCH_BLOCK = 1,
-	SET_CPUID = 0x1012,
 	STACK_ROOM = 4096		/* the passage, and what a guard page is to an array */
 };
 
@@ -66,7 +64,7 @@ direct_setup_member(struct direct *d, struct member *m)
 
 	if (sys_call3(SYS_timer_create, CLOCK_IS_MONOTONIC, word(&event), word(&m->timer)) != 0)
 		return false;
-	return sys_call6(SYS_prctl, SET_SYSCALL_DISPATCH, DISPATCH_ON, word(__executable_start),
+	return sys_call6(SYS_prctl, PRCTL_DISPATCH, DISPATCH_ON, word(__executable_start),
 	    word(_etext) - word(__executable_start), word(&d->passage->dispatch), 0) == 0;
 }
 
@@ -105,7 +103,7 @@ direct_setup(struct engine *e, struct direct *d, int32_t ram_fd, int32_t dev_fd)
 	if (!host_clock_trap_tsc(true) || !host_clock_trap_tsc(false))	/* it can, when it has to */
 		return false;
 	d->sensitive = ~0u;
-	if (sys_call3(SYS_arch_prctl, SET_CPUID, 0, 0) == 0)
+	if (sys_call3(SYS_arch_prctl, ARCH_SET_CPUID, CPUID_FAULTS, 0) == 0)
 		d->sensitive &= ~(uint32_t)SCAN_CPUID;
 	if (host_has_tzcnt())
 		d->sensitive &= ~(uint32_t)SCAN_TZCNT;

@@ -11,12 +11,16 @@
  */
 #include "world_direct.h"
 
+#include "direct.h"
+#include "hostclock.h"
 #include "sysraw.h"
 #include "watch.h"
 
 enum { MAP_SHARED = 1, MAP_FIXED = 0x10, MAP_POPULATE = 0x8000, RUN_PAGES = 16, OUT_OF_AREAS = 12 /* ENOMEM */ };
 
 #define WINDOW_END (1ull << 32)
+#define TRUST_LOOKS 64u		/* at a page that was kept from the host, in no fewer ... */
+#define TRUST_NS 10000000u	/* ... ns: some dozen bursts in the interpreter tell what the guest runs there */
 
 static uint32_t
 window_bit(const struct engine *e)
@@ -351,6 +355,44 @@ code_page(struct engine *e, uint32_t linear)
 	return code_page_of(e, (uint32_t)(hit.gpa >> PAGE_SHIFT), linear);
 }
 
+/*
+ * May the host not run a page in which these classes were found?  Where there is nothing but SCAN_PLAIN the guest has a
+ * reason not to run it as a rule, having read CPUID: string functions for younger processors lie beside those that are
+ * called.  So where it keeps coming back and has met no #UD the page is trusted, but not by DIRECT_EAGER, which is exact.
+ */
+bool
+is_kept_away(struct engine *e, struct code_page *c, uint32_t found)
+{
+	const struct direct *d = e->direct;
+
+	found &= d->sensitive;
+	if (likely(found == 0))
+		return false;
+	if (found != SCAN_PLAIN || c->trust == NEVER_TRUSTED || d->eager || (d->sensitive & SCAN_SSE))
+		return true;
+	if (c->trust == TRUSTED)
+		return false;
+	if (c->trust++ == 0)
+		c->doubted_ns = host_ns();
+	if (c->trust < TRUST_LOOKS || host_ns() - c->doubted_ns < TRUST_NS)
+		return true;
+	c->trust = TRUSTED;
+	e->ctl->stats.direct_trusted++;
+	return false;
+}
+
+/* The guest means it, or tries what its processor has. */
+void
+direct_undefined(struct engine *e)
+{
+	struct code_page *c = e->direct && e->v->cpl ? code_page(e, e->v->seg[CS].base + e->v->eip) : NULL;
+
+	if (!c || !(c->trust || (c->found & SCAN_PLAIN)) || c->trust == NEVER_TRUSTED)
+		return;
+	c->trust = NEVER_TRUSTED;
+	window_code_changed(e, c->ppn);
+}
+
 /* ---- putting pages in ---------------------------------------------------------------------------- */
 
 struct mapping {
@@ -464,8 +506,8 @@ map_data(struct engine *e, uint32_t linear, struct mapping m)
  * Where an executable neighbour would complete an instruction that answers wrongly, the two are not shown together:
  * the way from one into the other is interpreted.
  */
-static bool
-seams_answer_wrongly(struct engine *e, uint32_t vpn, uint32_t ppn)
+static uint32_t
+found_in_seams(struct engine *e, uint32_t vpn, uint32_t ppn)
 {
 	const struct window *w = window_here(e);
 	const uint8_t *page = e->ram + (uint64_t)ppn * PAGE_SIZE;
@@ -476,7 +518,7 @@ seams_answer_wrongly(struct engine *e, uint32_t vpn, uint32_t ppn)
 		found |= scan_seam(e->ram + (uint64_t)w->pages[before].ppn * PAGE_SIZE, page);
 	if (behind && (w->pages[behind].prot & PROT_EXEC))
 		found |= scan_seam(page, e->ram + (uint64_t)w->pages[behind].ppn * PAGE_SIZE);
-	return (found & e->direct->sensitive) != 0;
+	return found;
 }
 
 /* W3.  The page's bytes are watched from before they are scanned. */
@@ -497,7 +539,7 @@ map_code(struct engine *e, uint32_t linear, const struct shadow_hit *hit)
 	}
 	take_out_stale(e);		/* what mapped it writable */
 	c = code_page_of(e, m.ppn, linear);
-	if ((c->found & e->direct->sensitive) || c->stub || seams_answer_wrongly(e, linear >> PAGE_SHIFT, m.ppn))
+	if (c->stub || is_kept_away(e, c, c->found | found_in_seams(e, linear >> PAGE_SHIFT, m.ppn)))
 		return WINDOW_EMULATE;
 	note(e, linear >> PAGE_SHIFT, m.ppn, m.prot);
 	window_here(e)->pages[window_here(e)->page_of[linear >> PAGE_SHIFT]].stamp = stamp;

@@ -20,23 +20,27 @@ from tests.realguests.conftest import or_skip
 from vmm.build_core import CODE_FLAGS, CORE, compiler
 
 PAGE = 4096
-CPUID, TABLES, RIGHTS, SEG_READ, SEG_LOAD, FAR, SYSTEM, SSE, LATER, TZCNT, TSC = (1 << bit for bit in range(11))
+CPUID, TABLES, RIGHTS, SEG_READ, SEG_LOAD, FAR, SYSTEM, SSE, LATER, TZCNT, TSC, PLAIN = (1 << bit for bit in range(12))
 FWAIT = 0x9B
 LIBC = Path("/lib32/libc.so.6")
 LOADER = Path("/lib32/ld-linux.so.2")
 
-# What a Pentium III with SSE2 does not have, by extension; not what only ring 0 may use.
-LATER_WORDS = (
-    r"v(?!err|erw|m(call|mcall|read|write|run|load|save|launch|resume|xoff|xon|clear|ptr))",
-    r"k(mov|and|andn|or|xor|xnor|not|ortest|test|shift[lr]|unpck|add)[bwdq]+\b",
+# What a Pentium III with SSE2 does not have, by extension; not what only ring 0 may use. With no state but its own:
+PLAIN_WORDS = (
     r"addsubp[sd]|h(add|sub)p[sd]|lddqu|mov(ddup|s[hl]dup)|fisttp",
     r"pabs[bwd]|palignr|ph(add|sub)(d|sw|w)|pmaddubsw|pmulhrsw|pshufb|psign[bwd]",
     r"blendv?p[sd]|dpp[sd]|extractps|insertps|movntdqa|mpsadbw|packusdw|pblend(vb|w)|pcmpeqq|p(ext|ins)r[bdq] ",
     r"phminposuw|p(max|min)(sb|sd|ud|uw)|pmov[sz]x|pmul(dq|ld)|ptest|round[ps][sd]|pextrw.*(\)|0x[0-9a-f]+)$",
-    r"crc32|pcmp[ei]str[im]|pcmpgtq|popcnt|extrq|insertq|movnts[sd]|pf[a-z]|pi2f[dw]|femms",
-    r"movbe|ad[co]x|aes|pclmul|sha(1|256)|gf2p8|xsave|xrstor|rdrand|rdseed|rdpid|lzcnt|clflushopt|clwb",
+    r"crc32|pcmp[ei]str[im]|pcmpgtq|popcnt|extrq|insertq|movnts[sd]",
+    r"movbe|ad[co]x|aes|pclmul|sha(1|256)|gf2p8|inv(ept|vpid|pcid)|movdir|enqcmd",
+)
+# The others.
+LATER_WORDS = (
+    r"v(?!err|erw|m(call|mcall|read|write|run|load|save|launch|resume|xoff|xon|clear|ptr))",
+    r"k(mov|and|andn|or|xor|xnor|not|ortest|test|shift[lr]|unpck|add)[bwdq]+\b",
+    r"pf[a-z]|pi2f[dw]|femms|xsave|xrstor|rdrand|rdseed|rdpid|lzcnt|clflushopt|clwb",
     r"xabort|xbegin|xend|xtest|umonitor|umwait|tpause|ptwrite|serialize|m(onitor|wait)x|clzero|rdpru|(rd|wr)pkru|getsec",
-    r"andn |bextr|bls|bzhi|mulx|pdep|pext |rorx|s[ah][lr]x|blc|t(1mskc|zmsk)|inv(ept|vpid|pcid)|movdir|enqcmd",
+    r"andn |bextr|bls|bzhi|mulx|pdep|pext |rorx|s[ah][lr]x|blc|t(1mskc|zmsk)",
 )
 
 # objdump's mnemonics, AT&T syntax, without prefixes and size suffix of far transfers.
@@ -50,6 +54,7 @@ CLASSES = {
     FAR: r"(lcall|ljmp|lret|iret)[lw]?\b",
     SYSTEM: r"(syscall|xgetbv|vmcall|vmmcall)",
     LATER: "|".join(LATER_WORDS),
+    PLAIN: "|".join(PLAIN_WORDS),
     TZCNT: "tzcnt",
     TSC: "rdtscp?",
     SSE: r"(?!v)(.*%xmm|(ld|st)mxcsr|fx(save|rstor))",
@@ -59,7 +64,7 @@ ROW = re.compile(r"^\s*([0-9a-f]+):\t((?:[0-9a-f]{2} )+)\s*(.*)$")
 LABEL = re.compile(r"^([0-9a-f]+) <")
 
 CDEF = """
-struct scan_result { uint16_t first[11]; uint16_t tail, carry; };
+struct scan_result { uint16_t first[12]; uint16_t tail, carry; };
 uint32_t scan_page(const uint8_t *page, uint32_t entry, const uint8_t *next, bool sse, struct scan_result *r);
 uint32_t insn_length32(const uint8_t *bytes, uint32_t available);
 uint32_t insn_class32(const uint8_t *bytes, uint32_t available);
@@ -328,8 +333,9 @@ SENSITIVE = {
     "mov gs, ax": ("8ee8", SEG_LOAD), "les": ("c401", SEG_LOAD), "lss": ("0fb221", SEG_LOAD), "retf": ("cb", FAR),
     "iret": ("cf", FAR), "jmp far": ("ea785634122300", FAR), "call far": ("ff19", FAR), "syscall": ("0f05", SYSTEM),
     "xgetbv": ("0f01d0", SYSTEM), "vaddps": ("c5f058c1", LATER), "andn": ("c4e270f2d0", LATER),
-    "vaddps zmm": ("62f1744858c1", LATER), "pshufb": ("0f3800c1", LATER), "lzcnt": ("f30fbdc1", LATER),
-    "tzcnt": ("f30fbcc1", TZCNT), "rdrand": ("0fc7f0", LATER), "fisttp": ("db4804", LATER),
+    "vaddps zmm": ("62f1744858c1", LATER), "pshufb": ("0f3800c1", PLAIN), "lzcnt": ("f30fbdc1", LATER),
+    "tzcnt": ("f30fbcc1", TZCNT), "rdrand": ("0fc7f0", LATER), "fisttp": ("db4804", PLAIN),
+    "popcnt": ("f30fb8c1", PLAIN), "movddup": ("f20f12c1", PLAIN), "pcmpestri": ("660f3a61c101", PLAIN),
     "xbegin": ("c7f800000000", LATER), "rdtsc": ("0f31", TSC), "rdtscp": ("0f01f9", TSC),
 }  # fmt: skip
 
