@@ -59,6 +59,20 @@ def exists(pid: int) -> bool:
     return True
 
 
+LARGE_PAGE = 2 << 20
+
+
+def test_the_text_of_a_world_lies_where_one_large_page_may_hold_it() -> None:
+    with machine() as made:
+        maps = Path(f"/proc/{world_of(made).process.pid}/maps").read_text().splitlines()
+        [(where, inode)] = [
+            (fields[0], fields[4]) for line in maps if (fields := line.split())[1] == "r-xp" and fields[-1] != "[vdso]"
+        ]
+        start, end = (int(part, 16) for part in where.split("-"))
+        assert (start % LARGE_PAGE, end - start) == (0, LARGE_PAGE)
+        assert inode == "0", "memory of nobody's, not the file's"
+
+
 def outcome(guest: str, engine: str, command_line: str) -> tuple[str, StopReason]:
     """The guest's output without what it measured, and how it ended."""
     with machine(engine) as made:

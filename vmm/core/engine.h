@@ -44,6 +44,7 @@ enum pf { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16 };
  */
 #define TLB_ENTRIES 1024
 #define TLB_WORDS (2 * TLB_ENTRIES / 64)
+#define TLB_WRITTEN_WORDS 8
 #define TLB_NONE 0x800u		/* no page, nor the address of an aligned operand as sse_core.h compares it */
 
 struct tlb_entry {
@@ -257,6 +258,7 @@ struct engine {
 
 	struct tlb_entry tlb[2][TLB_ENTRIES];
 	uint64_t tlb_used[2][TLB_WORDS];	/* bits by entry of tlb: it may hold something; [1]: a global page */
+	uint64_t tlb_written[TLB_WRITTEN_WORDS];	/* bits by PPN, modulo their number: some entry may have a write tag */
 	struct tlb_entry tlb_off[TLB_ENTRIES];	/* never hits: alignment checks, watchpoints */
 	uint32_t tlb_disabled;	/* use tlb_off */
 	struct jump_hint jumps[JUMP_HINTS];

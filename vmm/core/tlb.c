@@ -52,11 +52,25 @@ tlb_init(struct engine *e)
 	}
 }
 
+/* Pages of this one's kind may have a write tag. */
+static inline uint64_t *
+written_word(struct engine *e, uint32_t ppn)
+{
+	return &e->tlb_written[ppn / 64 % TLB_WRITTEN_WORDS];
+}
+
+static void
+none_written(struct engine *e)
+{
+	__builtin_memset(e->tlb_written, 0, sizeof e->tlb_written);
+}
+
 void
 tlb_flush(struct engine *e)
 {
 	clear_used(e, false);
 	clear_used(e, true);
+	none_written(e);
 	e->ctl->stats.tlb_flushes++;
 	code_contexts_forget(e);
 }
@@ -83,9 +97,14 @@ void
 tlb_flush_writes(struct engine *e, uint32_t ppn)
 {
 	struct tlb_entry *all = &e->tlb[0][0];
+	uint64_t *written = written_word(e, ppn);
+	const uint64_t bit = 1ull << ppn % 64;
+	bool others = false;
 	uint32_t word;
 
 	window_protect(e, ppn);
+	if (!(*written & bit))
+		return;
 	for (word = 0; word < TLB_WORDS; word++) {
 		uint64_t used = e->tlb_used[0][word] | e->tlb_used[1][word];
 
@@ -94,8 +113,12 @@ tlb_flush_writes(struct engine *e, uint32_t ppn)
 
 			if (t->ppn == ppn)
 				t->wtag = TLB_NONE;
+			else
+				others |= t->wtag != TLB_NONE && written_word(e, t->ppn) == written && (t->ppn ^ ppn) % 64 == 0;
 		}
 	}
+	if (!others)
+		*written &= ~bit;
 }
 
 void
@@ -110,6 +133,7 @@ tlb_flush_all_writes(struct engine *e)
 		for (; used; used &= used - 1)
 			all[word * 64 + (uint32_t)__builtin_ctzll(used)].wtag = TLB_NONE;
 	}
+	none_written(e);
 }
 
 /* Must a store to ppn be seen?  (traced tables, decoded code) */
@@ -137,6 +161,8 @@ tlb_put(struct engine *e, uint32_t linear, uint32_t acc, const struct shadow_hit
 	t->rtag = linear & PAGE_MASK;
 	t->xtag = hit->spte & SPTE_X ? linear & PAGE_MASK : TLB_NONE;
 	t->wtag = TLB_NONE;
-	if ((hit->spte & SPTE_W) && !(hit->spte & (SPTE_ROM | SPTE_FB | SPTE_TRACED)) && !stores_are_watched(e, ppn))
+	if ((hit->spte & SPTE_W) && !(hit->spte & (SPTE_ROM | SPTE_FB | SPTE_TRACED)) && !stores_are_watched(e, ppn)) {
 		t->wtag = linear & PAGE_MASK;
+		*written_word(e, ppn) |= 1ull << ppn % 64;
+	}
 }

@@ -15,5 +15,6 @@ enum { STATUS_SHUTDOWN = 0, STATUS_RELOCATIONS = 120, STATUS_ARGUMENT, STATUS_MA
 
 /* `stack` is the initial one: the argument count, then the arguments.  Never returns. */
 HIDDEN void world_main(const uint64_t *stack);
+HIDDEN void text_in_large_page(void);
 
 #endif

@@ -130,6 +130,7 @@ world_start(const uint64_t *stack)
 
 	relocate(base);
 	protect_constants(base);
+	text_in_large_page();
 	host_clock_begin(stack);
 	world_main(stack);
 }

@@ -76,6 +76,19 @@ def test_a_store_through_an_alias_is_seen(cpu: BusProcessor) -> None:
     assert (cpu.v.r[2], cpu.v.r[0]) == (1, 2)
 
 
+@pytest.mark.parametrize("apart", [1, 64, 512])
+def test_stores_are_seen_in_one_of_two_pages_that_were_both_written(cpu: BusProcessor, apart: int) -> None:
+    """That one needs no one's attention any more, for what is noted of pages together, says nothing of the other."""
+    other = A + apart * PAGE
+    cpu.write(A, returns(1))
+    cpu.write(other, returns(1))
+    cpu.run(
+        f"mov ${A:#x}, %ebx; mov ${other:#x}, %ebp; movb $2, 16(%ebx); movb $2, 16(%ebp); call *%ebx;"
+        "movb $2, 17(%ebp); call *%ebp; movb $7, 1(%ebp); movb $5, 1(%ebx); call *%ebp; mov %eax, %edx; call *%ebx; hlt"
+    )
+    assert (cpu.v.r[2], cpu.v.r[0]) == (7, 5)
+
+
 @pytest.mark.parametrize("half", [-1, 1])
 def test_an_instruction_over_the_edge_is_changed_in_either_page(cpu: BusProcessor, half: int) -> None:
     edge = A + PAGE
