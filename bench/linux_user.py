@@ -4,6 +4,8 @@
     linux.text          the C library's memcpy, for each of some ten million words
     linux.sha256sum     of a file in memory; the same program natively is what can be had
     linux.gzip
+    linux.awk           different words in the first 4 MiB, by busybox's awk: hashing, comparing, allocating
+    linux.shell         100,000 turns of a loop in busybox's shell
 
 The time is that of the host between two lines on the serial port, as in bench.linux; between them nothing else is
 printed. The file's text comes from a seeded generator in the guest (`stress text`), and all contenders have to come to
@@ -34,6 +36,7 @@ FORKS = 1000
 TEXT_MIB, QUICK_TEXT_MIB = 256, 8
 HASHED, PACKED, MADE = "sha256sum", "gzip", "text"
 PROGRAMS = (MADE, HASHED, PACKED)
+SCRIPTS = ("awk", "shell")
 COMMAND_LINE = "mods=none checks=userload end=reboot {}"
 GUEST_MIB = 192  # what the kernel and its file systems need besides the text
 TIMEOUT_S = 3600.0
@@ -199,6 +202,9 @@ def measure_programs(plan: Plan) -> None:
             return (must, native) if peer == Tcg.name and engine.engine != COUNTING else (None, None)
 
         linux.add_rows(plan, measure_name, contenders, asked)
+    emulators = [name for name in contenders if name != Native.name]
+    for script in SCRIPTS:
+        linux.add_rows(plan, f"linux.{script}", emulators, linux.nothing_asked)
 
 
 def measure(plan: Plan) -> None:

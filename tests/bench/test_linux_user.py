@@ -67,7 +67,8 @@ def test_the_goals_of_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_aim_of_the_programs_is_what_native_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
     made = plan(DIRECT)
     times = {DIRECT.name: 11.0, Tcg.name: 80.0, Native.name: 10.0}
-    monkeypatch.setattr(linux_user, "contenders_for_programs", lambda plan: taking(times, *linux_user.PROGRAMS))
+    loads = (*linux_user.PROGRAMS, *linux_user.SCRIPTS)
+    monkeypatch.setattr(linux_user, "contenders_for_programs", lambda plan: taking(times, *loads))
     linux_user.measure_programs(made)
     for program in linux_user.PROGRAMS:
         rows = by_peer(made, f"direct.linux.{program}")
@@ -75,6 +76,8 @@ def test_the_aim_of_the_programs_is_what_native_reaches(monkeypatch: pytest.Monk
         assert (rows[Tcg.name].must, rows[Tcg.name].aim) == (must, 8.0)
         assert rows[Tcg.name].verdict() == (Verdict.MUST if must else Verdict.BELOW)
         assert rows[Native.name].verdict() is Verdict.NONE
+    for script in linux_user.SCRIPTS:
+        assert by_peer(made, f"direct.linux.{script}").keys() == {Tcg.name}
 
 
 def test_bochs_takes_part_once() -> None:
@@ -119,4 +122,4 @@ def test_programs_in_linux_come_to_the_same_here_and_on_tcg() -> None:
         pytest.skip(made.notes[0])
     assert made.errors == []
     measures = {row.measure for row in made.rows}
-    assert measures == {f"interp.linux.{load}" for load in ("forks", "text", "sha256sum", "gzip")}
+    assert measures == {f"interp.linux.{load}" for load in ("forks", *linux_user.PROGRAMS, *linux_user.SCRIPTS)}

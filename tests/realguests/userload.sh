@@ -1,6 +1,7 @@
 #!/bin/busybox sh
 # What the benchmarks time inside a Linux guest, between two lines that begin with "T: load". Options on the kernel's
-# command line: forks=N, and with mib=N that much text is made, hashed and compressed.
+# command line: forks=N, and with mib=N that much text is made, hashed and compressed, and its words are counted; then the
+# shell counts.
 read line </proc/cmdline
 opt() { for w in $line; do case "$w" in "$1="*) echo "${w#*=}";; esac; done; }
 told() { echo "T: load $*"; }
@@ -27,4 +28,11 @@ if [ -n "$n" ]; then
 	told begin gzip
 	bytes=$(gzip -c /mnt/text | wc -c)
 	told end gzip $bytes
+	told begin awk
+	words=$(head -c 4194304 /mnt/text | awk '{ for (i = 1; i <= NF; i++) of[$i]++ } END { for (w in of) n++; print n, NR }')
+	told end awk ${words% *}
+	told begin shell
+	i=0
+	while [ $i -lt 100000 ]; do i=$((i + 1)); done
+	told end shell $i
 fi

@@ -213,6 +213,28 @@ def test_an_instruction_across_two_pages_gets_it_too(name: str) -> None:
     assert p._event() is not None
 
 
+# Bytes before and behind the end of a page that are nothing sensitive: an instruction that lies across, whose second
+# part would be POP ES; and one that ends there, whose last byte would make POP FS with the next one.
+HARMLESS = {
+    "second_part": ("b8", "07332211"),
+    "end_and_beginning": ("b81122330f", f"a1{USER_DATA.to_bytes(4, 'little').hex()}"),
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_code_across_two_pages_runs_directly(name: str) -> None:
+    first, second = (bytes.fromhex(part) for part in HARMLESS[name])
+    end = USER_CODE + PAGE_SIZE
+    with OuterRings() as p:
+        p.code(f"movl $20000, %ecx\njmp {end - len(first) - 2:#x}")
+        p.write(p.frame(end - len(first) - 2), b"\x90\x90" + first)
+        p.write(p.frame(end), second)
+        p.code(f"decl %ecx\njnz {end - len(first) - 2:#x}" + DONE, end + len(second))
+        p.go()
+        assert p.v.r[1] == 0
+        assert p.vcpu.stats.insns < 1000
+
+
 def test_a_page_with_such_an_instruction_is_declined_and_others_are_not() -> None:
     other = USER_CODE + PAGE_SIZE
 

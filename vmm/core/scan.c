@@ -355,20 +355,22 @@ scan_page(const uint8_t page[PAGE_SIZE], uint32_t entry, const uint8_t *next, bo
 	return s.found;
 }
 
-/* Wherever one may begin: such a seam is rare, and a wrong answer is worse than a slow one. */
 uint32_t
-scan_seam(const uint8_t page[PAGE_SIZE], const uint8_t next[PAGE_SIZE])
+scan_seam(const uint8_t page[PAGE_SIZE], const uint8_t next[PAGE_SIZE], uint32_t tail)
 {
-	uint8_t bytes[2 * SCAN_LOOKAHEAD];
-	uint32_t before, found = 0;
+	struct scan s = { .page = page, .available = PAGE_SIZE + SCAN_LOOKAHEAD };
+	uint32_t before;
 
-	__builtin_memcpy(bytes, page + PAGE_SIZE - SCAN_LOOKAHEAD, SCAN_LOOKAHEAD);
-	__builtin_memcpy(bytes + SCAN_LOOKAHEAD, next, SCAN_LOOKAHEAD);
+	__builtin_memcpy(s.seam, page + PAGE_SIZE - SCAN_LOOKAHEAD, SCAN_LOOKAHEAD);
+	__builtin_memcpy(s.seam + SCAN_LOOKAHEAD, next, SCAN_LOOKAHEAD);
 	for (before = 1; before < MAX_LENGTH; before++) {
-		const struct insn x = insn_at(bytes + SCAN_LOOKAHEAD - before);
+		const uint32_t offset = PAGE_SIZE - before;
+		const struct insn x = insn_in(&s, offset);
 
-		if (x.told > before)
-			found |= x.class;
+		if (x.told <= before || (s.found & x.class))
+			continue;
+		if (offset == tail || ((tail == PAGE_SIZE || x.class == SCAN_CPUID) && vote(&s, offset, x.class, UNKNOWN)))
+			s.found |= x.class;
 	}
-	return found;
+	return s.found;
 }

@@ -44,8 +44,11 @@ struct scan_result {
  */
 uint32_t scan_page(const uint8_t page[PAGE_SIZE], uint32_t entry, const uint8_t *next, bool sse, struct scan_result *r);
 
-/* What `page` and then `next` hold in the instructions that lie across them and are told by bytes of both. */
-uint32_t scan_seam(const uint8_t page[PAGE_SIZE], const uint8_t next[PAGE_SIZE]);
+/*
+ * What `page` and then `next` hold in the instruction that lies across them, if bytes of both tell it.  `tail` is the
+ * page's in scan_result: where it is known that instruction counts, else N3 and N4 hold.
+ */
+uint32_t scan_seam(const uint8_t page[PAGE_SIZE], const uint8_t next[PAGE_SIZE], uint32_t tail);
 
 /* The length of the 32-bit instruction at `bytes`; 0 when it is undefined or `available` bytes are not all of it. */
 uint32_t insn_length32(const uint8_t *bytes, uint32_t available);

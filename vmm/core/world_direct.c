@@ -244,11 +244,11 @@ prepare_pages(struct engine *e)
 		note_tsc(e);
 	if (is_kept_away(e, page, page->found) || is_stub(e, page))
 		return decline(e, DECLINE_CODE, WAIT_DECLINED);
-	if (!window_has(e, code, PROT_EXEC) && window_map(e, code, user | PF_I) != WINDOW_MAPPED)
+	if (!window_has(e, code, PROT_EXEC) && window_map(e, code, user | PF_I, true) != WINDOW_MAPPED)
 		return decline(e, DECLINE_PAGE, WAIT_DECLINED);
 	entry = window_has(e, stack, PROT_READ) ? NULL : shadow_find(e, window_here(e)->view, stack);
 	if (entry && (entry->spte & SPTE_W))
-		window_map(e, stack, user | PF_W);
+		window_map(e, stack, user | PF_W, false);
 	return true;
 }
 
@@ -442,10 +442,11 @@ hidden_fault(struct engine *e)
 {
 	struct direct *d = e->direct;
 	const struct passage *p = d->passage;
+	const bool begins = p->address == e->v->seg[CS].base + p->eip;
 
 	if (p->signal != SIGNAL_SEGV || p->trap != V_PF || p->address >> 32)
 		return false;
-	if (window_map(e, (uint32_t)p->address, access_of(e, p->error)) != WINDOW_MAPPED)
+	if (window_map(e, (uint32_t)p->address, access_of(e, p->error), begins) != WINDOW_MAPPED)
 		return false;
 	e->ctl->stats.direct_hidden++;
 	return true;

@@ -82,6 +82,7 @@ struct code_page {
 	uint32_t stamp;
 	uint32_t found;		/* enum scan_class */
 	uint32_t known;		/* enum code_known; 0: the entry holds nothing */
+	uint16_t tail;		/* as in scan_result */
 	uint16_t calls;		/* system calls made from it directly */
 	uint16_t work;		/* times that the clock found direct execution in it */
 	uint16_t stub;		/* nothing but system calls come out of it: it is interpreted */
@@ -188,7 +189,7 @@ HIDDEN void crew_forward(struct direct *d);
 /* world_window.c */
 enum window_result { WINDOW_MAPPED, WINDOW_EMULATE, WINDOW_REFUSED };
 HIDDEN void window_prepare(struct engine *e);
-HIDDEN enum window_result window_map(struct engine *e, uint32_t linear, uint32_t acc);
+HIDDEN enum window_result window_map(struct engine *e, uint32_t linear, uint32_t acc, bool begins);
 HIDDEN bool window_has(const struct engine *e, uint32_t linear, uint32_t prot);
 HIDDEN struct code_page *code_page(struct engine *e, uint32_t linear);
 HIDDEN bool is_kept_away(struct engine *e, struct code_page *c, uint32_t found);

@@ -324,8 +324,9 @@ window_has(const struct engine *e, uint32_t linear, uint32_t prot)
 
 /* ---- code pages --------------------------------------------------------------------------------- */
 
+/* An instruction begins at `entry` of the page; PAGE_SIZE: nobody knows where. */
 static struct code_page *
-code_page_of(struct engine *e, uint32_t ppn, uint32_t linear)
+code_page_of(struct engine *e, uint32_t ppn, uint32_t entry)
 {
 	struct code_page *c = &e->direct->code_pages[ppn % CODE_PAGES];
 	const uint32_t stamp = __atomic_load_n(&e->stamps[ppn], __ATOMIC_ACQUIRE);
@@ -335,11 +336,12 @@ code_page_of(struct engine *e, uint32_t ppn, uint32_t linear)
 	if (c->known & (sse ? KNOWN_SSE : KNOWN) && c->ppn == ppn && c->stamp == stamp)
 		return c;
 	*c = (struct code_page){ .ppn = ppn, .stamp = stamp, .known = sse ? KNOWN | KNOWN_SSE : KNOWN };
-	c->found = scan_page(e->ram + (uint64_t)ppn * PAGE_SIZE, linear & (PAGE_SIZE - 1), NULL, sse, &result);
+	c->found = scan_page(e->ram + (uint64_t)ppn * PAGE_SIZE, entry, NULL, sse, &result);
+	c->tail = result.tail;
 	return c;
 }
 
-/* What is known of the code at `linear`; NULL where the shadow page table has no code in RAM. */
+/* What is known of the code at `linear`, where an instruction begins; NULL where the shadow page table has no code in RAM. */
 struct code_page *
 code_page(struct engine *e, uint32_t linear)
 {
@@ -352,7 +354,7 @@ code_page(struct engine *e, uint32_t linear)
 	entry_hit(e, entry, &hit);
 	if (hit.gpa >> PAGE_SHIFT >= e->m->ram_pages)
 		return NULL;
-	return code_page_of(e, (uint32_t)(hit.gpa >> PAGE_SHIFT), linear);
+	return code_page_of(e, (uint32_t)(hit.gpa >> PAGE_SHIFT), linear & (PAGE_SIZE - 1));
 }
 
 /*
@@ -502,6 +504,16 @@ map_data(struct engine *e, uint32_t linear, struct mapping m)
 	return put_in(e, first, count, &m);
 }
 
+/* What two executable pages hold between them. */
+static uint32_t
+found_between(const struct engine *e, uint32_t ppn, uint32_t next)
+{
+	const struct code_page *c = &e->direct->code_pages[ppn % CODE_PAGES];
+	const uint32_t tail = c->known && c->ppn == ppn ? c->tail : PAGE_SIZE;
+
+	return scan_seam(e->ram + (uint64_t)ppn * PAGE_SIZE, e->ram + (uint64_t)next * PAGE_SIZE, tail);
+}
+
 /*
  * Where an executable neighbour would complete an instruction that answers wrongly, the two are not shown together:
  * the way from one into the other is interpreted.
@@ -510,20 +522,19 @@ static uint32_t
 found_in_seams(struct engine *e, uint32_t vpn, uint32_t ppn)
 {
 	const struct window *w = window_here(e);
-	const uint8_t *page = e->ram + (uint64_t)ppn * PAGE_SIZE;
 	const uint16_t before = vpn ? w->page_of[vpn - 1] : 0, behind = vpn + 1 < WINDOW_VPNS ? w->page_of[vpn + 1] : 0;
 	uint32_t found = 0;
 
 	if (before && (w->pages[before].prot & PROT_EXEC))
-		found |= scan_seam(e->ram + (uint64_t)w->pages[before].ppn * PAGE_SIZE, page);
+		found |= found_between(e, w->pages[before].ppn, ppn);
 	if (behind && (w->pages[behind].prot & PROT_EXEC))
-		found |= scan_seam(page, e->ram + (uint64_t)w->pages[behind].ppn * PAGE_SIZE);
+		found |= found_between(e, ppn, w->pages[behind].ppn);
 	return found;
 }
 
 /* W3.  The page's bytes are watched from before they are scanned. */
 static enum window_result
-map_code(struct engine *e, uint32_t linear, const struct shadow_hit *hit)
+map_code(struct engine *e, uint32_t linear, bool begins, const struct shadow_hit *hit)
 {
 	const struct mapping m = { PROT_READ | PROT_EXEC, (uint32_t)(hit->spte >> PAGE_SHIFT), hit->spte & ~(uint64_t)(PAGE_SIZE - 1) };
 	struct code_page *c;
@@ -538,7 +549,7 @@ map_code(struct engine *e, uint32_t linear, const struct shadow_hit *hit)
 		watch_begin(e, m.ppn, stamp);
 	}
 	take_out_stale(e);		/* what mapped it writable */
-	c = code_page_of(e, m.ppn, linear);
+	c = code_page_of(e, m.ppn, begins ? linear & (PAGE_SIZE - 1) : PAGE_SIZE);
 	if (c->stub || is_kept_away(e, c, c->found | found_in_seams(e, linear >> PAGE_SHIFT, m.ppn)))
 		return WINDOW_EMULATE;
 	note(e, linear >> PAGE_SHIFT, m.ppn, m.prot);
@@ -548,10 +559,11 @@ map_code(struct engine *e, uint32_t linear, const struct shadow_hit *hit)
 
 /*
  * Guest code asked for `linear` (PF_W, PF_U, PF_I bits) and the window had it not.  WINDOW_EMULATE: the
- * interpreter must do it -- a true fault, a device, a store that must be seen, code that may not run.
+ * interpreter must do it -- a true fault, a device, a store that must be seen, code that may not run.  Of a fetch `begins`
+ * says that an instruction begins there: that of one that lies across two pages faults where the second begins.
  */
 enum window_result
-window_map(struct engine *e, uint32_t linear, uint32_t acc)
+window_map(struct engine *e, uint32_t linear, uint32_t acc, bool begins)
 {
 	struct window *w = window_here(e);
 	struct shadow_hit hit;
@@ -566,7 +578,7 @@ window_map(struct engine *e, uint32_t linear, uint32_t acc)
 		return WINDOW_REFUSED;
 	}
 	if (acc & PF_I)
-		return map_code(e, linear, &hit);
+		return map_code(e, linear, begins, &hit);
 	m = data_mapping(e, &hit);
 	if ((acc & PF_W) && !(m.prot & PROT_WRITE)) {
 		e->ctl->stats.direct_traced++;

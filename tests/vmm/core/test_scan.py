@@ -66,6 +66,7 @@ LABEL = re.compile(r"^([0-9a-f]+) <")
 CDEF = """
 struct scan_result { uint16_t first[12]; uint16_t tail, carry; };
 uint32_t scan_page(const uint8_t *page, uint32_t entry, const uint8_t *next, bool sse, struct scan_result *r);
+uint32_t scan_seam(const uint8_t *page, const uint8_t *next, uint32_t tail);
 uint32_t insn_length32(const uint8_t *bytes, uint32_t available);
 uint32_t insn_class32(const uint8_t *bytes, uint32_t available);
 """
@@ -136,6 +137,9 @@ class Scan:
     def page(self, code: bytes, entry: int, following: bytes | None = None, sse: bool = False) -> int:
         behind = ffi.NULL if following is None else following.ljust(PAGE)
         return int(self.lib.scan_page(code.ljust(PAGE, b"\x90"), entry, behind, sse, self.result))
+
+    def seam(self, page: bytes, following: bytes, tail: int = PAGE) -> int:
+        return int(self.lib.scan_seam(page.rjust(PAGE, b"\x90"), following.ljust(PAGE, b"\x90"), tail))
 
     def first(self, kind: int) -> int:
         return int(self.result.first[kind.bit_length() - 1])
@@ -286,6 +290,23 @@ def scan_program(scan: Scan, program: Program, entries_most: int, sse: bool = Fa
     return false, missed, len(flagged)
 
 
+def scan_seams(scan: Scan, program: Program) -> tuple[set[str], set[str]]:
+    """False and missed finds in the instructions that lie across two pages, where objdump knows the bytes for code."""
+    false, missed = set(), set()
+    for page in program.page_addresses()[:-1]:
+        at = page + PAGE - program.base
+        before = program.rows[program.row_at(page + PAGE) - 1]
+        truth = program.sensitive.get(before.address, 0) if before.address + len(before.code) > page + PAGE else 0
+        if truth and scan.class_of(program.image[before.address - program.base : at]):
+            truth = 0  # the bytes of the first page tell it: it is found there
+        found = scan.seam(program.image[at - PAGE : at], program.image[at : at + PAGE])
+        if found & ~truth:
+            false.add(f"classes {found:#x} before {page + PAGE:#x}: {before.text}")
+        if truth & ~found:
+            missed.add(f"class {truth:#x} before {page + PAGE:#x}: {before.text}")
+    return false, missed
+
+
 @pytest.fixture
 def busybox() -> Path:
     return or_skip(lambda: fetch.unpacked("busybox-static") / "bin/busybox")()
@@ -300,6 +321,7 @@ def judge(scan: Scan, path: Path, flagged_most: int, sse: bool = False) -> None:
     assert false == set()
     assert missed == set()
     assert 0 < flagged <= flagged_most
+    assert scan_seams(scan, program) == (set(), set())
 
 
 def test_the_loaders_sensitive_instructions_are_found_and_no_others(scan: Scan) -> None:
@@ -411,6 +433,23 @@ def test_without_the_next_page_the_bytes_here_decide(scan: Scan) -> None:
     assert scan.page(b"\x90" * (PAGE - 2) + b"\xff\x2d", 0) == FAR
     assert scan.page(b"\x90" * PAGE, 0) == 0
     assert (scan.result.tail, scan.result.carry) == (PAGE, 0)
+
+
+def test_the_instruction_across_two_pages_counts_and_no_other(scan: Scan) -> None:
+    assert scan.seam(b"\x0f", b"\xa1") == SEG_LOAD
+    assert scan.seam(b"\xb8\x11\x22\x33\x0f", b"\xa1\0\0\x05\0") == 0, "MOV $0x0f332211, %EAX; MOV 0x50000, %EAX"
+    assert scan.seam(b"\x66\x0f", b"\x38\0\xc1") == PLAIN
+    assert scan.seam(b"\xb8\x0f", b"\xa2\0\0\0") == 0
+
+
+def test_what_is_known_of_the_way_to_the_pages_end_decides(scan: Scan) -> None:
+    """Behind zeros two ways of reading are as likely; behind a branch the page's code tells which it is."""
+    page = bytes(PAGE - 1) + b"\x0f"
+    assert scan.page(b"\xe9" + (PAGE - 6).to_bytes(4, "little") + page[5:], 0) == 0
+    assert int(scan.result.tail) == PAGE - 1
+    assert scan.seam(page, b"\xa1") == 0
+    assert scan.seam(page, b"\xa1", PAGE - 1) == SEG_LOAD
+    assert scan.seam(b"\x0f", b"\xa1", PAGE - 2) == 0
 
 
 def test_a_row_of_stubs_is_nothing(scan: Scan) -> None:
