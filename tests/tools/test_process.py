@@ -135,7 +135,7 @@ def limited(kind: int, value: int) -> Callable[[], None]:
     [
         (resource.RLIMIT_AS, 60 << 20),  # too little for numpy
         (resource.RLIMIT_AS, 400 << 20),  # too little for the guest
-        (resource.RLIMIT_FSIZE, 1 << 20),
+        (resource.RLIMIT_FSIZE, 4 << 20),
         (resource.RLIMIT_NOFILE, 12),
     ],
 )

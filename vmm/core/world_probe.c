@@ -38,7 +38,7 @@ enum {
 #define DATA_WORD 0x5eed1e55u
 #define SELECTOR(entry) ((entry) << 3 | 7)
 
-HIDDEN extern const uint8_t __ehdr_start[], _end[];
+HIDDEN extern const uint8_t __executable_start[], _etext[];
 
 static uint8_t dispatch_selector;
 
@@ -113,12 +113,12 @@ try_gate(uint32_t cs, const uint8_t *gate)
 
 /*
  * Only this program's own code may call.  Not all above 4 GiB: after SYSENTER, and SYSCALL in 32-bit
- * code, the kernel takes the call for one from its vDSO page, wherever that lies.
+ * code, the kernel takes the call for one from its vDSO page, wherever that lies: between text and data, say.
  */
 static int32_t
 dispatch(uint32_t *gates)
 {
-	const uint64_t first = (uint64_t)(uintptr_t)__ehdr_start, bytes = (uint64_t)(uintptr_t)_end - first;
+	const uint64_t first = (uint64_t)(uintptr_t)__executable_start, bytes = (uint64_t)(uintptr_t)_etext - first;
 	const int32_t error = (int32_t)sys_call6(SYS_prctl, PRCTL_DISPATCH, DISPATCH_ON, first, bytes,
 	    (uint64_t)(uintptr_t)&dispatch_selector, 0);
 

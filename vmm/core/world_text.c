@@ -12,14 +12,16 @@
  * Source: Linux, Documentation/admin-guide/mm/transhuge.rst; mremap(2), madvise(2).
  */
 #include <elf.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "sysraw.h"
 #include "world.h"
 
 enum {
-	READ_WRITE = 3, READ_EXECUTE = 5, PRIVATE_ANONYMOUS = 0x22, LARGE_PAGE = 1 << 21, ADVISE_LARGE = 14,
-	MAY_MOVE_TO = 3			/* MREMAP_MAYMOVE | MREMAP_FIXED */
+	HOST_PAGE = 4096, READ_WRITE = 3, READ_EXECUTE = 5, PRIVATE_ANONYMOUS = 0x22, LARGE_PAGE = 1 << 21, ADVISE_LARGE = 14,
+	MAY_MOVE_TO = 3,		/* MREMAP_MAYMOVE | MREMAP_FIXED */
+	FREE_PLACE = 0x100022		/* MAP_FIXED_NOREPLACE, private and anonymous */
 };
 
 HIDDEN extern const Elf64_Ehdr __ehdr_start;
@@ -42,16 +44,29 @@ text_bytes(void)
 	return bytes <= LARGE_PAGE ? bytes : 0;
 }
 
+/* Is the rest of the large page nobody's?  The host may have put its vDSO there. */
+static bool
+take_rest(uint64_t from, uint64_t to)
+{
+	const int64_t at = from < to ? sys_mmap(from, to - from, 0, FREE_PLACE, -1, 0) : (int64_t)from;
+
+	if (at > 0 && (uint64_t)at != from)
+		sys_munmap((uint64_t)at, to - from);
+	return (uint64_t)at == from;
+}
+
 void
 text_in_large_page(void)
 {
 	const uint64_t base = (uint64_t)(uintptr_t)&__ehdr_start, bytes = text_bytes();
+	const uint64_t end = (base + bytes + HOST_PAGE - 1) & ~(uint64_t)(HOST_PAGE - 1);
 	const int64_t room = sys_mmap(0, 2 * LARGE_PAGE, READ_WRITE, PRIVATE_ANONYMOUS, -1, 0);
 	const uint64_t start = (uint64_t)room, at = (start + LARGE_PAGE - 1) & ~(uint64_t)(LARGE_PAGE - 1);
 
-	if (room < 0 && room > -4096)
+	if (room < 0 && room > -HOST_PAGE)
 		return;
-	if (bytes && base % LARGE_PAGE == 0 && sys_call3(SYS_madvise, at, LARGE_PAGE, ADVISE_LARGE) == 0) {
+	if (bytes && base % LARGE_PAGE == 0 && take_rest(end, base + LARGE_PAGE) &&
+	    sys_call3(SYS_madvise, at, LARGE_PAGE, ADVISE_LARGE) == 0) {
 		__builtin_memcpy((void *)(uintptr_t)at, &__ehdr_start, bytes);
 		if (sys_call3(SYS_mprotect, at, LARGE_PAGE, READ_EXECUTE) == 0)
 			sys_call6(SYS_mremap, at, LARGE_PAGE, LARGE_PAGE, MAY_MOVE_TO, base, 0);
