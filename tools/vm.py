@@ -88,6 +88,8 @@ def vm_verb(options: argparse.Namespace) -> int:
     found = registry.find(options.machine)
     if options.order == "snapshot":
         result = vm_snapshot.snapshot(found, options)
+    elif options.order == "status":
+        result = status(options.machine, registry)
     elif not isinstance(found, Entry):
         result = off_order(found, options.order, registry)
     else:
@@ -124,24 +126,33 @@ def check(options: argparse.Namespace) -> None:
         raise BadOption("--force: expected with eject only")
 
 
+def status(machine: str, registry: Registry) -> Any:
+    """From the machine's process, if it has one. Raises BadInput and HostRefused."""
+    from vmx.control import plain
+    from vmx.machine_list import asked_status, status_of
+    from vmx.registry import Entry
+
+    while isinstance(found := registry.find(machine), Entry):
+        if (result := asked_status(registry, found)) is not None:
+            return result
+    return plain(status_of(found))
+
+
 def off_order(vmx: Place, order: str, registry: Registry) -> Any:
     """For a machine that is not running: it has no process that could be asked."""
     from dataclasses import asdict
 
-    from vmx.control import plain
     from vmx.detached import ringfence_command, start_detached
-    from vmx.machine_list import power_state, status_of
+    from vmx.machine_list import power_state
     from vmx.power import PowerState, after
 
     state = power_state(vmx)
     if after(state, order) is PowerState.ON:
         return asdict(start_detached(ringfence_command(vmx), vmx, registry))
-    if order == "stop":
-        from vmx.vm_process import stop_suspended
+    from vmx.vm_process import stop_suspended
 
-        stop_suspended(vmx)
-        return None
-    return plain(status_of(vmx))
+    stop_suspended(vmx)  # nothing else is left that a machine without a process can do
+    return None
 
 
 def on_order(entry: Entry, options: argparse.Namespace) -> Any:
@@ -163,7 +174,7 @@ def on_order(entry: Entry, options: argparse.Namespace) -> Any:
             arguments["path"] = str(resolve(operands[1]).absolute())
     if order == "eject":
         arguments["force"] = options.force
-    timeout_s = QUICK_TIMEOUT_S if order in {"status", "console"} else ACTION_TIMEOUT_S
+    timeout_s = QUICK_TIMEOUT_S if order == "console" else ACTION_TIMEOUT_S
     return ask(Path(entry.socket), order, timeout_s, **arguments)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
-from ringfence.errors import RingfenceError
+from ringfence.errors import HostRefused, RingfenceError
+from vmkernel.storage.datastores import resolve
 from vmkernel.storage.place import Place
 from vmx.control_client import QUICK_TIMEOUT_S, ask
 from vmx.machine_actions import DeviceStatus, MachineStatus
@@ -14,26 +17,45 @@ from vmx.registry import Entry, Registry, name_in
 from vmx.vmx_settings import VmxSettings, load_settings
 
 UNREACHABLE = "unknown"  # the power state of a process that does not answer
+ENDING_S, LOOK_S = 2.0, 0.01  # how long a process that is ending may be seen; how often to look
 
 
 def list_machines(registry: Registry) -> list[dict[str, object]]:
     """Running machines and those of the inventory, by name: name, power_state, pid, vmx."""
     entries = registry.running()
     at = {entry.vmx for entry in entries}
-    rows: list[dict[str, object]] = [
-        {"name": entry.name, "power_state": asked_state(entry), "pid": entry.pid, "vmx": entry.vmx} for entry in entries
-    ]
+    rows = [row_of(registry, entry) for entry in entries]
     for vmx in registry.known():
         if str(vmx) not in at:
             rows.append({"name": name_in(vmx), "power_state": state_text(vmx), "pid": 0, "vmx": str(vmx)})
     return sorted(rows, key=lambda row: (str(row["name"]), str(row["vmx"])))
 
 
-def asked_state(entry: Entry) -> str:
+def row_of(registry: Registry, entry: Entry) -> dict[str, object]:
+    pid = entry.pid
     try:
-        return str(ask(Path(entry.socket), "status", QUICK_TIMEOUT_S)["power_state"])
+        status = asked_status(registry, entry)
+        if status is None:
+            pid, state = 0, state_text(resolve(entry.vmx)) if entry.vmx else PowerState.OFF.value
+        else:
+            state = str(status["power_state"])
     except (RingfenceError, KeyError, TypeError):
-        return UNREACHABLE
+        state = UNREACHABLE
+    return {"name": entry.name, "power_state": state, "pid": pid, "vmx": entry.vmx}
+
+
+def asked_status(registry: Registry, entry: Entry) -> Any:
+    """`status` of a machine's process, and None for one that ended while it was asked. Raises HostRefused."""
+    try:
+        return ask(Path(entry.socket), "status", QUICK_TIMEOUT_S)
+    except HostRefused:
+        # A killed process loses its connections before its entry: the kernel closes one file after the other.
+        deadline = time.monotonic() + ENDING_S
+        while entry in registry.running():
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(LOOK_S)
+        return None
 
 
 def state_text(vmx: Place) -> str:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +18,7 @@ from ringfence.errors import BadInput, BadOption, HostRefused, RingfenceError
 from tests.vmx.fake_machine import FakeMachine, ListLog
 from tools.ringfence import OneLineParser
 from tools.vm import VERBS, add_vm_verb, uptime_text
-from vmx import power
+from vmx import machine_list, power
 from vmx.control_server import ControlServer
 from vmx.registry import Registry
 
@@ -41,6 +45,37 @@ def vmx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.write_text('config.version = "8"\ndisplayName = "web"\nmy.key = "1"\nserial0.present = "TRUE"\n'
                     'serial0.fileType = "pty"\n')  # fmt: skip
     return path
+
+
+class Broken:
+    """A machine that breaks each connection, and one that is dying ends a moment after the first."""
+
+    def __init__(self, vmx: Path, dying: bool) -> None:
+        registry = Registry.of_user()
+        self._path = registry.socket_path(vmx)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self._path))
+        self._listener.listen()
+        self._registration = registry.register("web", vmx)
+        self._dying = dying
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                self._listener.accept()[0].close()
+                if self._dying:
+                    time.sleep(0.1)
+                    return self._registration.close()
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._registration.close()
+        self._listener.close()
+        self._path.unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -164,6 +199,27 @@ def test_words_that_make_no_order_are_refused(vmx: Path, words: list[str], said:
     with pytest.raises(BadOption) as refused:
         vm(*words)
     assert said in str(refused.value)
+
+
+def test_a_machine_that_ends_while_it_is_asked_is_off(vmx: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with closing(Broken(vmx, dying=True)):
+        vm("web", "status", "--json")
+    assert json.loads(capsys.readouterr().out)["power_state"] == "poweredOff"
+    with closing(Broken(vmx, dying=True)):
+        vm("list", "--json")
+    off = {"name": "web", "power_state": "poweredOff", "pid": 0, "vmx": str(vmx)}
+    assert json.loads(capsys.readouterr().out) == [off]
+
+
+def test_a_machine_that_breaks_connections_and_stays_is_named(
+    vmx: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine_list, "ENDING_S", 0.2)
+    with closing(Broken(vmx, dying=False)):
+        with pytest.raises(HostRefused, match="the connection to the machine broke"):
+            vm("web", "status")
+        vm("list", "--json")
+    assert [row["power_state"] for row in json.loads(capsys.readouterr().out)] == [machine_list.UNREACHABLE]
 
 
 def test_a_machine_that_nobody_knows_is_refused(vmx: Path) -> None:
