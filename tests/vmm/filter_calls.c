@@ -5,6 +5,7 @@
  * has nothing to show for it, 9 for a case there is not.  A signal says that the filter refused it.
  */
 #include <asm/ldt.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
@@ -19,6 +20,7 @@ enum { READ = 1, WRITE = 2, EXEC = 4, ANONYMOUS = 0x20, PRIVATE_FIXED = 0x12, CL
 #define AT 0x10000000ull
 #define GIB4 0x100000000ull
 #define PAGE 0x1000ull
+#define LARGE 0x200000ull
 #define HIGH_AT 0x7e0000000000ull
 #define UPPER 0x100000000ull		/* a bit that compares of 32 bits do not see */
 
@@ -140,11 +142,23 @@ static int works_tsc(void) { return can_set_tsc(TSC_TRAPS) && can_set_tsc(TSC_RU
 static int works_yield(void) { return sys_call3(__NR_sched_yield, 0, 0, 0) == 0; }
 static int works_long_wait(void) { return sys_futex_wait(&word, word, 600ull * NS_PER_S) == 0; }
 
+/* The host may know no large pages, or have none. */
+static int
+works_large_page(void)
+{
+	static uint8_t room[2 * LARGE];
+	const uint64_t at = ((uint64_t)(uintptr_t)room + LARGE - 1) & ~(uint64_t)(LARGE - 1);
+	const int64_t status = sys_call3(__NR_madvise, at, LARGE, ADVISE_COLLAPSE);
+
+	return status == 0 || status == -EINVAL || status == -EAGAIN || status == -ENOMEM || status == -EBUSY;
+}
+
 static const struct allowed allowed[] = {
 	{ "map", works_map }, { "map populated", works_map_populated }, { "map up to 4 GiB", works_map_end },
 	{ "map device", can_map_device }, { "unmap", works_unmap }, { "unmap all", works_unmap_all },
 	{ "protect", can_protect }, { "ldt", works_ldt }, { "ldt old", works_ldt_old }, { "send", can_send },
-	{ "timer and clock", can_arm_timer }, { "futex", can_wait }, { "tsc", works_tsc }, { "yield", works_yield }, { "wait", works_long_wait }
+	{ "timer and clock", can_arm_timer }, { "futex", can_wait }, { "tsc", works_tsc }, { "yield", works_yield },
+	{ "large page", works_large_page }, { "wait", works_long_wait }
 };
 
 /* ---- what must not ------------------------------------------------------------------------------------ */
@@ -170,7 +184,9 @@ fill_denied(struct denied *d, const char *name)
 		{ "tsc otherwise", __NR_prctl, { PRCTL_SET_TSC, 3 } },
 		{ "tsc of upper bits", __NR_prctl, { PRCTL_SET_TSC, TSC_TRAPS | UPPER } },
 		{ "sigaction", __NR_rt_sigaction, { SIGUSR1, 0, 0, 8 } },
-		{ "madvise", __NR_madvise, { AT, PAGE, 4 } }, { "mremap", __NR_mremap, { AT, PAGE, PAGE } },
+		{ "madvise", __NR_madvise, { AT, PAGE, 4 } },
+		{ "advice of upper bits", __NR_madvise, { AT, PAGE, ADVISE_COLLAPSE | UPPER } },
+		{ "advice to remove", __NR_madvise, { AT, PAGE, 9 } }, { "mremap", __NR_mremap, { AT, PAGE, PAGE } },
 		{ "process_vm_readv", __NR_process_vm_readv, { me } }, { "io_uring_setup", 425, { none } },
 		{ "seccomp", __NR_seccomp, { 2, 0, space } }, { "getpid", __NR_getpid, { none } },
 		{ "no such call", 9999, { none } },

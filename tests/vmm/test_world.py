@@ -22,6 +22,7 @@ from ringfence.errors import EngineFailed
 from tests.vmx.machines import CollectingSerial, run_source
 from tests.vmx.programs import assemble
 from vmm._core import ffi, lib
+from vmm.engines.interp import ARENA_BYTES
 from vmm.engines.world import World
 from vmm.engines.world_process import WorldProcess
 from vmx import runner
@@ -71,6 +72,38 @@ def test_the_text_of_a_world_lies_where_one_large_page_may_hold_it() -> None:
         start, end = (int(part, 16) for part in where.split("-"))
         assert (start % LARGE_PAGE, end - start) == (0, LARGE_PAGE)
         assert inode == "0", "memory of nobody's, not the file's"
+
+
+def collapses() -> bool:
+    """Does the host make large pages of shared memory when it is asked?"""
+    setting = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
+    version = tuple(int(number) for number in platform.release().split(".")[:2])
+    return version >= (6, 1) and setting.exists() and "[deny]" not in setting.read_text()
+
+
+def arena_of(pid: int) -> tuple[int, dict[str, int]]:
+    """Where a process has the arena, and what of it is there, in KiB, as the host says."""
+    areas = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path(f"/proc/{pid}/smaps").read_text(), flags=re.M)
+    found = [area for area in areas if re.search(rf"^[^\n]* rw-s .*^Size: +{ARENA_BYTES >> 10} kB$", area, re.M | re.S)]
+    assert len(found) == 1
+    return int(found[0].split("-")[0], 16), {
+        name: int(kib) for name, kib in re.findall(r"^(\w+): +(\d+) kB$", found[0], re.M)
+    }
+
+
+@pytest.mark.parametrize("engine", ["world", "direct"])
+def test_the_arena_of_a_world_is_in_large_pages_as_far_as_it_is_used(engine: str) -> None:
+    with machine(engine) as made:
+        made.load(load_program(builder.build("compute"), 16 << 20), "quick")
+        made.limit_time(LIMIT_S)
+        made.start()
+        assert runner.run(made) == StopReason(StopKind.EXITED, 0)
+        start, kib = arena_of(world_of(made).process.pid)
+    assert start % LARGE_PAGE == 0
+    assert kib["Rss"] < 16 << 10, "a small guest uses little of it"
+    if not collapses():
+        pytest.skip("this host makes no large pages of shared memory")
+    assert kib["ShmemPmdMapped"] > kib["Rss"] / 2
 
 
 def outcome(guest: str, engine: str, command_line: str) -> tuple[str, StopReason]:

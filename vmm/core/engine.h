@@ -294,6 +294,7 @@ struct engine {
 
 	/* arena: the code cache and the shadow page table manage their own parts */
 	uint64_t arena_bytes;
+	uint64_t arena_asked;	/* bits of its pages of 2 MiB: world_arena.c */
 	uint64_t code_start, code_next, code_end;	/* arena offsets */
 	uint64_t hash_start;	/* uint32_t[CODE_HASH] */
 	uint64_t shadow_start, shadow_end;

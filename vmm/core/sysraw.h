@@ -31,6 +31,7 @@ enum sys_number {
 };
 #endif
 
+enum { ADVISE_LARGE = 14, ADVISE_COLLAPSE = 25 };	/* madvise(2) */
 enum { SYS_CLOCK_MONOTONIC = 1, SYS_FUTEX_WAIT = 0, SYS_FUTEX_WAKE = 1 };
 
 /* prctl(2) and arch_prctl(2), and what they are given. */

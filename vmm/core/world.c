@@ -56,7 +56,7 @@ map_file(int32_t fd, uint64_t bytes)
 
 /* Shared with the crew: world_crew.c. */
 static void *
-map_arena(uint64_t bytes)
+map_shared(uint64_t bytes)
 {
 	const int64_t at = sys_mmap(0, bytes, READ_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
@@ -92,7 +92,7 @@ map_all(const struct world_page *w, struct engine_map *map)
 static int32_t
 begin_direct(void *arena, const struct world_page *w)
 {
-	struct direct *d = map_arena(sizeof *d);
+	struct direct *d = map_shared(sizeof *d);
 
 	d->eager = w->direct == DIRECT_EAGER;
 	return direct_setup(arena, d, w->ram_fd, w->dev_fd) ? 0 : -ERR_HOST_REFUSED;
@@ -146,6 +146,7 @@ obey(void *arena, struct control *ctl, struct world_page *w)
 {
 	switch (ctl->command) {
 	case WORLD_RUN:
+		arena_in_large_pages(arena);
 		engine_run(arena, ctl->quantum_us);
 		return 0;
 	case WORLD_FLUSH:
@@ -218,7 +219,9 @@ world_main(const uint64_t *stack)
 	if (w->version != RF_WORLD_VERSION || w->vcpus > RF_VCPUS || w->vcpu >= w->vcpus)
 		sys_exit_group(STATUS_ARGUMENT);
 	map_all(w, &map);
-	arena = map_arena(w->arena_bytes);
+	arena = arena_map(w->arena_bytes);
+	if (!arena)
+		sys_exit_group(STATUS_MAPS);
 	w->status = engine_init(arena, w->arena_bytes, &map, &w->model);
 	if (w->status == 0 && w->direct)
 		w->status = begin_direct(arena, w);

@@ -1,5 +1,5 @@
 /*
- * world.h -- between the two files of the world executable.
+ * world.h -- between the files of the world executable that set it up.
  */
 #ifndef RF_WORLD_H
 #define RF_WORLD_H
@@ -13,8 +13,12 @@ enum { STATUS_SHUTDOWN = 0, STATUS_RELOCATIONS = 120, STATUS_ARGUMENT, STATUS_MA
 	STATUS_NOT_SETTLED /* the other worlds cannot be kicked, or no filter can be installed */,
 	STATUS_CREW /* a process of the world was killed: world_crew.c */ };
 
+struct engine;
+
 /* `stack` is the initial one: the argument count, then the arguments.  Never returns. */
 HIDDEN void world_main(const uint64_t *stack);
 HIDDEN void text_in_large_page(void);
+HIDDEN void *arena_map(uint64_t bytes);
+HIDDEN void arena_in_large_pages(struct engine *e);
 
 #endif

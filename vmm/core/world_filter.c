@@ -17,8 +17,8 @@
  * Not checked: mprotect cannot tell which file a page belongs to, so device memory can be made
  * writable; its one machine alone sees that.
  *
- * Source: Linux, Documentation/userspace-api/seccomp_filter.rst; seccomp(2); prctl(2), PR_SET_TSC; mmap(2), modify_ldt(2),
- * futex(2), pidfd_send_signal(2), restart_syscall(2).
+ * Source: Linux, Documentation/userspace-api/seccomp_filter.rst; seccomp(2); prctl(2), PR_SET_TSC; mmap(2), madvise(2),
+ * modify_ldt(2), futex(2), pidfd_send_signal(2), restart_syscall(2).
  */
 #include <asm/ldt.h>
 #include <asm/unistd.h>
@@ -41,7 +41,7 @@ enum {
 
 enum half { LOW, HIGH };
 
-#define PROGRAM_MAX 224		/* with FILTER_PIDFDS of them it takes 159 */
+#define PROGRAM_MAX 224		/* with FILTER_PIDFDS of them it takes 167 */
 
 struct program {
 	uint32_t length;
@@ -203,6 +203,16 @@ allow_mappings(struct program *p, const struct filter_rules *rules)
 	end(p, start);
 }
 
+/* Of any memory: it holds what it held before. */
+static void
+allow_large_pages(struct program *p)
+{
+	const uint32_t start = begin(p, __NR_madvise);
+
+	must_be(p, 2, ADVISE_COLLAPSE);
+	end(p, start);
+}
+
 static void
 allow_descriptors_of_segments(struct program *p)
 {
@@ -271,6 +281,7 @@ build(struct program *p, const struct filter_rules *rules)
 	load(p, offsetof(struct seccomp_data, nr));
 	allow_always(p);
 	allow_mappings(p, rules);
+	allow_large_pages(p);
 	allow_descriptors_of_segments(p);
 	allow_waiting(p);
 	allow_tsc_traps(p);

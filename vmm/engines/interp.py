@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import platform
+from contextlib import suppress
 from typing import Any
 
 from ringfence.errors import EngineFailed, HostRefused
@@ -12,7 +13,7 @@ from vmm.engines.contract import EngineMap
 
 # Guest loads and stores are the host's own, so several vCPUs need a host that keeps an x86's order of them.
 ORDERED_HOSTS = frozenset({"x86_64", "amd64", "AMD64"})
-ARENA_BYTES = 64 << 20  # decoded blocks and shadow page tables; only what is used is ever backed by memory
+ARENA_BYTES = 64 << 20  # decoded blocks and shadow page tables; only what is used is backed by memory, 2 MiB at a time
 
 
 class Interp:
@@ -27,6 +28,8 @@ class Interp:
             self._mapping = mmap.mmap(-1, ARENA_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except OSError as error:
             raise HostRefused(f"no room for the interpreter's {ARENA_BYTES >> 20} MiB: {error.strerror}") from error
+        with suppress(AttributeError, OSError):  # a host need not have large pages
+            self._mapping.madvise(mmap.MADV_HUGEPAGE)
         self._buffer = ffi.from_buffer(self._mapping)
         self._arena = ffi.cast("void *", self._buffer)
         self._control = ffi.cast("struct control *", where.controls[vcpu])
