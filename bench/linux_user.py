@@ -186,9 +186,9 @@ def asked_of_forks(engine: Ringfence, peer: str) -> linux.Goal:
 
 
 def measure_programs(plan: Plan) -> None:
-    """Once each, they take so long. The aim beside TCG is what native reaches there."""
+    """The aim beside TCG is what native reaches there."""
     contenders = contenders_for_programs(plan)
-    linux.interleave(plan, "linux programs", contenders, 1)
+    linux.interleave(plan, "linux programs", contenders, plan.effort.boots)
     for program in PROGRAMS:
         measure_name = f"linux.{program}"
         took = {name: median(plan.kept(measure_name, name)) for name in contenders}

@@ -80,6 +80,15 @@ def test_the_aim_of_the_programs_is_what_native_reaches(monkeypatch: pytest.Monk
         assert by_peer(made, f"direct.linux.{script}").keys() == {Tcg.name}
 
 
+def test_programs_are_measured_as_often_as_kernels_are_booted(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan(DIRECT, effort=FULL)
+    times, loads = {DIRECT.name: 1.0, Tcg.name: 8.0}, (*linux_user.PROGRAMS, *linux_user.SCRIPTS)
+    monkeypatch.setattr(linux_user, "contenders_for_programs", lambda plan: taking(times, *loads))
+    linux_user.measure_programs(made)
+    assert made.kept("linux.gzip", DIRECT.name) == [1.0] * FULL.boots
+    assert made.kept("linux.gzip", Tcg.name) == [8.0] * FULL.boots
+
+
 def test_bochs_takes_part_once() -> None:
     made = plan()
     linux.interleave(made, "forks", taking({INTERP.name: 1.0, Bochs.name: 9.0}, "forks"), 3)
