@@ -40,6 +40,26 @@ code_flush(struct engine *e)
 	code_contexts_forget(e);
 }
 
+/* A load of CR3 comes here: it clears what was set, not the 2 KiB. */
+static void
+vpns_forget(struct engine *e, bool global)
+{
+	for (uint32_t i = 0; i < CODE_VPNS / 64 / 64; i++) {
+		for (uint64_t words = e->code_words[global][i]; words; words &= words - 1)
+			e->code_vpns[global][64 * i + (uint32_t)__builtin_ctzll(words)] = 0;
+		e->code_words[global][i] = 0;
+	}
+}
+
+static void
+vpns_note(struct engine *e, bool global, uint32_t linear)
+{
+	const uint32_t vpn = (linear >> PAGE_SHIFT) % CODE_VPNS, word = vpn / 64;
+
+	e->code_vpns[global][word] |= 1ull << (vpn % 64);
+	e->code_words[global][word / 64] |= 1ull << (word % 64);
+}
+
 void
 code_contexts_forget(struct engine *e)
 {
@@ -47,7 +67,8 @@ code_contexts_forget(struct engine *e)
 
 	for (i = 0; i < 8; i++)
 		e->contexts[i].gen = e->contexts[i].global_gen = 0;
-	__builtin_memset(e->code_vpns, 0, sizeof e->code_vpns);
+	vpns_forget(e, false);
+	vpns_forget(e, true);
 	code_context_select(e);
 }
 
@@ -58,7 +79,7 @@ code_space_forget(struct engine *e)
 
 	for (i = 0; i < 8; i++)
 		e->contexts[i].gen = 0;
-	__builtin_memset(e->code_vpns[0], 0, sizeof e->code_vpns[0]);
+	vpns_forget(e, false);
 	code_context_select(e);
 }
 
@@ -222,7 +243,7 @@ code_lookup(struct engine *e)
 		*slot = block_offset(e, b);
 	}
 	global = code_is_global(e, linear);
-	e->code_vpns[global][(linear >> PAGE_SHIFT) % CODE_VPNS / 64] |= 1ull << ((linear >> PAGE_SHIFT) % 64);
+	vpns_note(e, global, linear);
 	b->eip = v->eip;
 	b->gen = global ? e->global_gen : e->code_gen;
 	if (b->ppn2 == ~0u && (e->mode & (MODE_CSFLAT | MODE_CS32 | MODE_ONE)) == (MODE_CSFLAT | MODE_CS32)) {

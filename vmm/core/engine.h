@@ -270,6 +270,7 @@ struct engine {
 	/* what code_gen stands for: see codecache.c */
 	uint32_t gen_last, context_next;
 	uint64_t code_vpns[2][CODE_VPNS / 64];	/* bit VPN % CODE_VPNS: a jump hint or link may lead there; [1]: it is global */
+	uint64_t code_words[2][CODE_VPNS / 64 / 64];	/* bits by word of code_vpns: it is not 0 */
 	struct { uint32_t mode, view, cs_base, gen, global_gen; } contexts[8];
 
 	/* other vCPUs: watch.c */
