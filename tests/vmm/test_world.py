@@ -102,7 +102,7 @@ def test_the_arena_of_a_world_is_in_large_pages_as_far_as_it_is_used(engine: str
     assert start % LARGE_PAGE == 0
     assert kib["Rss"] < 16 << 10, "a small guest uses little of it"
     if not collapses():
-        pytest.skip("this host makes no large pages of shared memory")
+        pytest.skip("large pages of shared memory: Linux 6.1, and shmem_enabled other than deny")
     assert kib["ShmemPmdMapped"] > kib["Rss"] / 2
 
 
