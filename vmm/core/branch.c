@@ -11,17 +11,6 @@
 #include "insns.h"
 #include "operand.h"
 
-/* The block at `eip` if the hint for it still holds: only for flat 32-bit code, as code_gen implies. */
-static inline struct block *
-hinted(struct engine *e, uint32_t eip)
-{
-	const struct jump_hint *h = &e->jumps[(eip ^ eip >> 10) & (JUMP_HINTS - 1)];
-
-	if (unlikely(h->eip != eip || (h->gen != e->global_gen && h->gen != e->code_gen)))
-		return NULL;
-	return likely(block_valid(h->block)) ? h->block : NULL;
-}
-
 const struct op *
 dispatch(struct vcpu *v, struct engine *e)
 {
@@ -30,9 +19,7 @@ dispatch(struct vcpu *v, struct engine *e)
 	e->cur = NULL;
 	if (unlikely(e->budget < 0 || __atomic_load_n(&e->ctl->attention, __ATOMIC_RELAXED) || (e->mode & MODE_ONE)))
 		return NULL;
-	b = hinted(e, v->eip);
-	if (!b)
-		b = code_lookup(e);
+	b = code_at(e);
 	if (!block_enter(e, b, v->eip))
 		return NULL;
 	GO(b->ops);
@@ -69,7 +56,7 @@ take_slow(struct vcpu *v, const struct op *op, struct engine *e, unsigned n)
 	e->cur = NULL;
 	if (unlikely(e->budget < 0 || __atomic_load_n(&e->ctl->attention, __ATOMIC_RELAXED) || (e->mode & MODE_ONE)))
 		return NULL;
-	b = code_lookup(e);
+	b = code_at(e);
 	if (e->code_flushes == flushes)		/* else op is gone */
 		link_blocks(e, (struct op *)(uintptr_t)op, n, b, from);
 	if (!block_enter(e, b, v->eip))
@@ -122,7 +109,7 @@ H(h_jmp)
 static inline const struct op *
 jump_to(struct vcpu *v, struct engine *e, uint32_t eip)
 {
-	struct block *b = hinted(e, eip);
+	struct block *b = hinted(e, jump_hint(e, eip), eip);
 
 	if (likely(b != NULL) && likely(block_enter(e, b, eip)))
 		GO(b->ops);

@@ -95,17 +95,24 @@ code_page_forget(struct engine *e, uint32_t linear)
 		code_space_forget(e);
 }
 
+static inline bool
+context_is(const struct engine *e, uint32_t i, uint32_t view, uint32_t cs_base)
+{
+	return e->contexts[i].global_gen && e->contexts[i].mode == e->mode && e->contexts[i].view == view &&
+	    e->contexts[i].cs_base == cs_base;
+}
+
 /* code_gen and global_gen for the present mode, view and CS base. */
 void
 code_context_select(struct engine *e)
 {
 	const uint32_t view = e->v->cpl == 3, cs_base = e->v->seg[CS].base;
-	uint32_t i;
+	uint32_t i = e->context_now;
 
-	for (i = 0; i < 8; i++)
-		if (e->contexts[i].global_gen && e->contexts[i].mode == e->mode && e->contexts[i].view == view &&
-		    e->contexts[i].cs_base == cs_base)
-			break;
+	if (!context_is(e, i, view, cs_base))
+		for (i = 0; i < 8; i++)
+			if (context_is(e, i, view, cs_base))
+				break;
 	if (i == 8) {
 		i = e->context_next++ & 7;
 		e->contexts[i].mode = e->mode;
@@ -116,6 +123,7 @@ code_context_select(struct engine *e)
 	}
 	if (!e->contexts[i].gen)
 		e->contexts[i].gen = ++e->gen_last;
+	e->context_now = i;
 	e->code_gen = e->contexts[i].gen;
 	e->global_gen = e->contexts[i].global_gen;
 }
@@ -247,7 +255,7 @@ code_lookup(struct engine *e)
 	b->eip = v->eip;
 	b->gen = global ? e->global_gen : e->code_gen;
 	if (b->ppn2 == ~0u && (e->mode & (MODE_CSFLAT | MODE_CS32 | MODE_ONE)) == (MODE_CSFLAT | MODE_CS32)) {
-		hint = &e->jumps[(v->eip ^ v->eip >> 10) & (JUMP_HINTS - 1)];
+		hint = jump_hint(e, v->eip);
 		hint->eip = v->eip;
 		hint->gen = b->gen;
 		hint->block = b;

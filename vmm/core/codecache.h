@@ -78,6 +78,35 @@ block_is_at(const struct engine *e, const struct block *b, uint32_t eip)
 	return b->eip == eip && (b->gen == e->global_gen || b->gen == e->code_gen);
 }
 
+static inline struct jump_hint *
+jump_hint(struct engine *e, uint32_t eip)
+{
+	return &e->jumps[(eip ^ eip >> 10) & (JUMP_HINTS - 1)];
+}
+
+/* The block at `eip` if the hint for it still holds: only for flat 32-bit code, as code_gen implies. */
+static inline struct block *
+hinted(const struct engine *e, const struct jump_hint *h, uint32_t eip)
+{
+	if (unlikely(h->eip != eip || (h->gen != e->global_gen && h->gen != e->code_gen)))
+		return NULL;
+	return likely(block_valid(h->block)) ? h->block : NULL;
+}
+
+/* code_lookup(), by the hint if it can be. */
+static inline struct block *
+code_at(struct engine *e)
+{
+	const struct jump_hint *h = jump_hint(e, e->v->eip);
+	struct block *b = hinted(e, h, e->v->eip);
+
+	if (!b)
+		return code_lookup(e);
+	b->eip = h->eip;
+	b->gen = h->gen;
+	return b;
+}
+
 /*
  * Start b at `eip`.  False: the budget is used up, and the run loop must look at events first.
  * What others ask for by attention bits waits for that, or for the next dispatch().

@@ -83,7 +83,7 @@ decode_insn(struct decoder *d)
 		d->fused = d->side = d->follow = false;
 	}
 	op->length = (uint8_t)(d->pos - d->start);
-	if ((d->end || d->side) && op->fn != h_slow_end && op->fn != h_slow_jump)
+	if ((d->end || d->side) && op->fn != h_slow_end && op->fn != h_slow_last && op->fn != h_slow_jump)
 		op->link[0] = op->link[1] = d->e->no_block;
 }
 

@@ -147,6 +147,15 @@ slow_end(struct decoder *d, slow_insn *fn)
 	d->end = true;
 }
 
+/* What it changes of the engine's state, state_changed() or the code's context, it says itself. */
+static inline void
+slow_last(struct decoder *d, slow_insn *fn)
+{
+	d->op->fn = h_slow_last;
+	d->op->slow = fn;
+	d->end = true;
+}
+
 static inline void
 slow_jump(struct decoder *d, slow_insn *fn)
 {

@@ -54,19 +54,19 @@ group7(struct decoder *d)
 		slow(d, i_sidt);
 		break;
 	case 2:
-		slow_end(d, i_lgdt);
+		slow_last(d, i_lgdt);
 		break;
 	case 3:
-		slow_end(d, i_lidt);
+		slow_last(d, i_lidt);
 		break;
 	case 4:
 		slow(d, i_smsw);
 		break;
 	case 6:
-		slow_end(d, i_lmsw);
+		slow_last(d, i_lmsw);
 		break;
 	case 7:
-		slow_end(d, i_invlpg);
+		slow_last(d, i_invlpg);
 		break;
 	default:
 		undefined(d);
@@ -84,7 +84,7 @@ move_special(struct decoder *d, slow_insn *fn, bool to)
 	op->reg = modrm >> 3 & 7;
 	op->rm = modrm & 7;
 	if (to)
-		slow_end(d, fn);
+		slow_last(d, fn);
 	else
 		slow(d, fn);
 }
@@ -235,7 +235,7 @@ system_low(struct decoder *d, uint32_t opcode)	/* 00-3F */
 		slow(d, i_lsl);
 		break;
 	case 0x06:
-		slow_end(d, i_clts);
+		slow_last(d, i_clts);
 		break;
 	case 0x08:
 		slow_end(d, i_invd);

@@ -10,7 +10,8 @@
  *	void i_name(struct engine *e, const struct op *op)
  *
  * called by the handlers h_slow (falls through to the next op), h_slow_end (the block ends,
- * execution goes on at next_eip) and h_slow_jump (the function has set v->eip itself).  It may
+ * execution goes on at next_eip), h_slow_last (the same, of one that calls state_changed() itself
+ * where it must) and h_slow_jump (the function has set v->eip itself).  It may
  * leave by raise_*() or leave(), neither of which returns: so it commits registers only when
  * nothing can fail any more.
  */
@@ -258,6 +259,7 @@ struct engine {
 
 	struct tlb_entry tlb[2][TLB_ENTRIES];
 	uint64_t tlb_used[2][TLB_WORDS];	/* bits by entry of tlb: it may hold something; [1]: a global page */
+	uint64_t tlb_words[2];	/* bits by word of tlb_used: it may not be 0 */
 	uint64_t tlb_written[TLB_WRITTEN_WORDS];	/* bits by PPN, modulo their number: some entry may have a write tag */
 	struct tlb_entry tlb_off[TLB_ENTRIES];	/* never hits: alignment checks, watchpoints */
 	uint32_t tlb_disabled;	/* use tlb_off */
@@ -268,7 +270,7 @@ struct engine {
 	struct breakpoint breakpoints[BREAKPOINTS];
 
 	/* what code_gen stands for: see codecache.c */
-	uint32_t gen_last, context_next;
+	uint32_t gen_last, context_next, context_now;
 	uint64_t code_vpns[2][CODE_VPNS / 64];	/* bit VPN % CODE_VPNS: a jump hint or link may lead there; [1]: it is global */
 	uint64_t code_words[2][CODE_VPNS / 64 / 64];	/* bits by word of code_vpns: it is not 0 */
 	struct { uint32_t mode, view, cs_base, gen, global_gen; } contexts[8];

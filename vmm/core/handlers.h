@@ -89,7 +89,7 @@ enum fuse {
 extern handler *const fused_table[16][FUSE_KINDS];
 extern handler *const fused_side_table[16][FUSE_KINDS];	/* in the middle of a block */
 
-H(h_slow); H(h_slow_end); H(h_slow_jump); H(h_fall); H(h_stale); H(h_breakpoint); H(h_nop);
+H(h_slow); H(h_slow_end); H(h_slow_last); H(h_slow_jump); H(h_fall); H(h_stale); H(h_breakpoint); H(h_nop);
 H(h_mov32_ri); H(h_lea32); H(h_lea_g);
 H(h_push32_rf); H(h_push32_if); H(h_push32_mf); H(h_pop32_rf); H(h_leave32_f);
 H(h_jmp); H(h_call_f); H(h_ret_f); H(h_jmp_r); H(h_jmp_mf); H(h_call_rf); H(h_call_mf);

@@ -592,7 +592,7 @@ boundary(struct engine *e)
 	}
 	if (unlikely(e->direct != NULL) && v->cpl && e->direct_wait <= 0 && direct_run(e))
 		return;
-	struct block *b = code_lookup(e);
+	struct block *b = code_at(e);
 
 	if (block_enter(e, b, v->eip)) {
 		run_blocks(e, b);

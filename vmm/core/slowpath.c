@@ -31,6 +31,17 @@ H(h_slow_end)
 	return must_look(v, e) || v->activity != ACT_RUNNING ? NULL : dispatch(v, e);
 }
 
+H(h_slow_last)
+{
+	uint32_t eip;
+
+	e->cur = op;
+	eip = next_eip(e);
+	op->slow(e, op);
+	v->eip = eip;
+	return must_look(v, e) ? NULL : dispatch(v, e);
+}
+
 H(h_slow_jump)
 {
 	e->cur = op;

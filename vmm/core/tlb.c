@@ -23,21 +23,24 @@ tlb_note(struct engine *e, const struct tlb_entry *t)
 	e->tlb_used[0][at / 64] &= ~bit;
 	e->tlb_used[1][at / 64] &= ~bit;
 	e->tlb_used[t->global != 0][at / 64] |= bit;
+	e->tlb_words[t->global != 0] |= 1ull << at / 64;
 }
 
 static void
 clear_used(struct engine *e, bool global)
 {
 	struct tlb_entry *all = &e->tlb[0][0];
-	uint32_t word;
+	uint64_t words, used;
 
-	for (word = 0; word < TLB_WORDS; word++) {
-		uint64_t used = e->tlb_used[global][word];
+	_Static_assert(TLB_WORDS <= 64, "a bit of tlb_words each");
+	for (words = e->tlb_words[global]; words; words &= words - 1) {
+		const uint32_t word = (uint32_t)__builtin_ctzll(words);
 
-		e->tlb_used[global][word] = 0;
-		for (; used; used &= used - 1)
+		for (used = e->tlb_used[global][word]; used; used &= used - 1)
 			tlb_clear(&all[word * 64 + (uint32_t)__builtin_ctzll(used)]);
+		e->tlb_used[global][word] = 0;
 	}
+	e->tlb_words[global] = 0;
 }
 
 void
