@@ -8,7 +8,7 @@ same way for that row, and since `nano` takes its empty loop off only in what it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from bench.engines import NO_SLOWER
@@ -17,6 +17,7 @@ from bench.plan import SHORT, Plan
 from bench.rows import Better, absolute, compare_runs, median
 from bench.transcript import RunFailed, Transcript
 
+BY_HOST = " by host"  # measured so
 NANO_TRIES = 3  # guests/nano runs each loop so often, and the empty loop too
 
 
@@ -109,11 +110,15 @@ def measure_guest(plan: Plan, guest: Guest, count: int) -> list[str]:
     """Every peer, interleaved; then a row per operation and peer. The names of the operations."""
     peers = [peer for peer in plan.guest_peers() if peer.name not in guest.not_beside]
     names: dict[str, None] = {}
-    repetitions = max(plan.effort.repetitions, plan.effort.pair_repetitions)
-    for repetition in range(repetitions):
+    effort = plan.effort
+    least = max(effort.repetitions, effort.pair_repetitions)
+    most = max(least, effort.pair_repetitions_most if guest.by_engine else 0)
+    for repetition in range(most):
+        if repetition >= least and plan.is_settled(measure_name(plan, guest, name, plan.engines) for name in names):
+            break
         taking_part, timed = contenders(plan, peers, repetition)
         for peer in taking_part:
-            plan.say(f"{guest.name} {repetition + 1}/{repetitions}: {peer.name}")
+            plan.say(f"{guest.name} {repetition + 1}/{least}: {peer.name}")
             try:
                 names |= sample(plan, guest, peer, count, with_host=peer in timed)
             except RunFailed as error:
@@ -133,7 +138,7 @@ def contenders(plan: Plan, peers: list[GuestPeer], repetition: int) -> tuple[lis
     if repetition < effort.by_host_repetitions:
         return list(peers), timed_by_host(plan, peers)
     engines: list[GuestPeer] = [engine for engine in plan.engines if engine in peers]
-    paired = engines if repetition < effort.pair_repetitions and len(engines) > 1 else []
+    paired = engines if repetition < effort.pair_repetitions_most and len(engines) > 1 else []
     here = [peer for peer in peers if (repetition < effort.repetitions and plan.follows_host(peer)) or peer in paired]
     return here, timed_by_host(plan, paired)
 
@@ -158,15 +163,19 @@ def sample(plan: Plan, guest: Guest, peer: GuestPeer, count: int, *, with_host: 
     if with_host:
         short = guest.run(guest, peer, count // SHORT)
         for name, ns in host_ns(guest, long, short, count - count // SHORT).items():
-            plan.keep(f"{guest.name}.{name} by host", peer.name, guest.from_host_ns(name, ns))
+            plan.keep(f"{guest.name}.{name}{BY_HOST}", peer.name, guest.from_host_ns(name, ns))
     return names
 
 
+def measure_name(plan: Plan, guest: Guest, name: str, peers: Iterable[GuestPeer]) -> str:
+    """Of the samples by which these are compared."""
+    return f"{guest.name}.{name}" + ("" if all(plan.follows_host(peer) for peer in peers) else BY_HOST)
+
+
 def add_row(plan: Plan, guest: Guest, name: str, engine: Ringfence, peer: GuestPeer) -> None:
-    follows = plan.follows_host(peer) and plan.follows_host(engine)
-    measure_name = f"{guest.name}.{name}" + ("" if follows else " by host")
-    ours, theirs = plan.kept(measure_name, engine.name), plan.kept(measure_name, peer.name)
-    row_name = f"{engine.engine}.{guest.name}.{name}{'' if follows else guest.host_suffix}"
+    measured = measure_name(plan, guest, name, (engine, peer))
+    ours, theirs = plan.kept(measured, engine.name), plan.kept(measured, peer.name)
+    row_name = f"{engine.engine}.{guest.name}.{name}{guest.host_suffix if measured.endswith(BY_HOST) else ''}"
     if not ours or not theirs:
         plan.notes.append(f"left out: {row_name} beside {peer.name}: not timed, or not by both")
         return

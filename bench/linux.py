@@ -132,25 +132,30 @@ def measure(plan: Plan) -> None:
     except PackagesUnavailable as error:
         plan.notes.append(f"left out: linux: {error}")
         return
-    interleave(plan, "linux", contenders, plan.effort.boots, plan.effort.pair_boots)
+    interleave(plan, "linux", contenders, plan.effort.boots, in_pairs=True)
     add_rows(plan, KERNEL, contenders, asked_of_boot)
     add_rows(plan, COMMAND, [name for name in contenders if name != Bochs.name], nothing_asked)
 
 
 def interleave(
-    plan: Plan, what: str, contenders: dict[str, Contender], repetitions: int, pair_repetitions: int = 0
+    plan: Plan, what: str, contenders: dict[str, Contender], repetitions: int, *, in_pairs: bool = False
 ) -> None:
     """Into the plan's samples. One that fails is an error, and leaves; Bochs takes part once, it takes so long.
 
-    Our engines, if there are several, take part in `pair_repetitions` if that is more.
+    `in_pairs`, our engines, if there are several, go on beside each other until their ratios are settled.
     """
     engines = {engine.name for engine in plan.engines} if plan.others else set()
-    most = max(repetitions, pair_repetitions if plan.others else 0)
+    effort = plan.effort
+    pairs = (effort.pair_boots, effort.pair_boots_most) if in_pairs and plan.others else (0, 0)
+    least, most = (max(repetitions, number) for number in pairs)
+    names: dict[str, None] = {}
     for repetition in range(most):
+        if repetition >= least and plan.is_settled(names):
+            break
         for name, contender in list(contenders.items()):
             if (repetition and name == Bochs.name) or (repetition >= repetitions and name not in engines):
                 continue
-            plan.say(f"{what} {repetition + 1}/{most}: {name}")
+            plan.say(f"{what} {repetition + 1}/{least}: {name}")
             try:
                 found = contender()
             except RunFailed as error:
@@ -159,6 +164,7 @@ def interleave(
                 continue
             for measure_name, took in found.items():
                 plan.keep(measure_name, name, took)
+                names[measure_name] = None
 
 
 def add_rows(plan: Plan, measure_name: str, contenders: Iterable[str], asked: Asked) -> None:

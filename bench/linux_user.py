@@ -175,7 +175,7 @@ def isolinux_disc(boot: iso.Boot) -> Path:
 
 def measure_forks(plan: Plan) -> None:
     contenders = contenders_for_forks(plan)
-    linux.interleave(plan, "linux forks", contenders, plan.effort.boots, plan.effort.pair_boots)
+    linux.interleave(plan, "linux forks", contenders, plan.effort.boots, in_pairs=True)
     linux.add_rows(plan, "linux.forks", contenders, asked_of_forks)
 
 

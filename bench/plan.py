@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bench.clocks import ClockCheck
 from bench.peers import GuestPeer, Peers, Ringfence
+from bench.precision import is_settled
 from bench.rows import Row
 
 Say = Callable[[str], None]
@@ -18,7 +19,7 @@ class Effort:
 
     A peer whose guest's clock goes astray takes part in the first `by_host_repetitions` only: it takes much longer.
     Our engines, which are to be within a tenth of each other, go on beside one another: guests for `pair_repetitions`,
-    kernels for `pair_boots`.
+    kernels for `pair_boots`, and as far as the same with `_most` while their ratios are not settled (precision.py).
     """
 
     repetitions: int
@@ -30,22 +31,25 @@ class Effort:
     transit_count: int
     boots: int
     pair_repetitions: int
+    pair_repetitions_most: int
     pair_boots: int
+    pair_boots_most: int
 
     def repeated(self, repetitions: int) -> Effort:
         return replace(
             self, repetitions=repetitions, by_host_repetitions=repetitions, boots=repetitions,
-            pair_repetitions=repetitions, pair_boots=repetitions,
+            pair_repetitions=repetitions, pair_repetitions_most=repetitions, pair_boots=repetitions,
+            pair_boots_most=repetitions,
         )  # fmt: skip
 
 
 FULL = Effort(
     5, by_host_repetitions=3, workload_s=0.3, nano_count=500_000, syscall_count=1_000_000, device_count=100_000,
-    transit_count=3000, boots=3, pair_repetitions=11, pair_boots=7,
+    transit_count=3000, boots=3, pair_repetitions=11, pair_repetitions_most=41, pair_boots=7, pair_boots_most=15,
 )  # fmt: skip
 QUICK = Effort(
     1, by_host_repetitions=1, workload_s=0.05, nano_count=10_000, syscall_count=50_000, device_count=10_000,
-    transit_count=100, boots=1, pair_repetitions=1, pair_boots=1,
+    transit_count=100, boots=1, pair_repetitions=1, pair_repetitions_most=1, pair_boots=1, pair_boots_most=1,
 )  # fmt: skip
 SHORT = 20  # a run that only gives what to subtract is this many times shorter
 
@@ -95,6 +99,13 @@ class Plan:
 
     def follows_host(self, peer: GuestPeer) -> bool:
         return self.clocks[peer.name].follows_host
+
+    def is_settled(self, measures: Iterable[str]) -> bool:
+        """Is it known how our engines stand beside the reference, each that took part in as much as it did?"""
+        return all(
+            is_settled(self.kept(measure, engine.name), self.kept(measure, self.ours.name))
+            for measure in measures for engine in self.others
+        )  # fmt: skip
 
     def keep(self, measure: str, contender: str, value: float) -> None:
         self.samples.setdefault(f"{measure} / {contender}", []).append(value)

@@ -218,7 +218,7 @@ def test_our_engines_go_on_beside_each_other() -> None:
         return Transcript(0, (Line(count, "SYSCALL int 1000 1000"),))
 
     made = plan(INTERP, DIRECT, peers=replace(NO_PEERS, tcg=TCG), repetitions=1)
-    made.effort = replace(made.effort, pair_repetitions=3)
+    made.effort = replace(made.effort, pair_repetitions=3, pair_repetitions_most=3)
     measure_guest(made, replace(SYSCALLS, run=run), 100)
     assert ran == [INTERP.name, DIRECT.name, TCG.name] + [INTERP.name, DIRECT.name] * 2
     assert len(made.kept("syscalls.int", DIRECT.name)) == 3

@@ -59,9 +59,12 @@ def test_wrong_options_end_with_status_two(arguments: list[str], capsys: pytest.
 
 @pytest.mark.long
 def test_a_quick_run_gives_a_document(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--quick", "--only", "syscalls", "--json"]) == 0
+    """Status 1 may come: how fast anything is, a short run beside other work does not say."""
+    assert main(["--quick", "--only", "syscalls", "--json"]) in {0, 1}
     document = json.loads(capsys.readouterr().out)
+    assert not document["errors"]
     assert {row["measure"] for row in document["rows"]} <= {
-        f"interp.syscalls.{name}" for name in ("int", "call_gate", "sysenter")
+        f"{engine}.syscalls.{name}" for engine in ("interp", "direct") for name in ("int", "call_gate", "sysenter")
     }
+    assert document["rows"]
     assert document["host"]["cores"] >= 1
