@@ -88,7 +88,7 @@ sys_call3(int64_t number, uint64_t a, uint64_t b, uint64_t c)
 static inline void
 cpu_relax(void)
 {
-#ifdef __x86_64__
+#if defined(__x86_64__) || defined(__i386__)
 	__asm__ volatile("pause");
 #endif
 }

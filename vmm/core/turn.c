@@ -15,14 +15,6 @@
 #include "sysraw.h"
 #include "turn.h"
 
-static inline void
-spin_pause(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-	__asm__ volatile("pause");
-#endif
-}
-
 #define TIMED_OUT 110		/* ETIMEDOUT; a world has no errno.h */
 #define SPINS 256		/* between two looks at the clock, which cost as much as some ten of them and see no turn */
 
@@ -40,7 +32,7 @@ spin_for_turn(const uint32_t *turn, uint32_t mine, uint32_t spin_ns)
 				return 1;
 			if (!spin_ns)
 				return 0;
-			spin_pause();
+			cpu_relax();
 		}
 	} while (spin_ns && host_ns() < end);
 	return 0;

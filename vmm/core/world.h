@@ -13,6 +13,14 @@ enum { STATUS_SHUTDOWN = 0, STATUS_RELOCATIONS = 120, STATUS_ARGUMENT, STATUS_MA
 	STATUS_NOT_SETTLED /* the other worlds cannot be kicked, or no filter can be installed */,
 	STATUS_CREW /* a process of the world was killed: world_crew.c */ };
 
+enum { LARGE_SHIFT = 21, LARGE_PAGE = 1 << LARGE_SHIFT };	/* bytes: an x86-64 host's */
+
+static inline uint64_t
+next_large_page(uint64_t address)
+{
+	return (address + LARGE_PAGE - 1) & ~(uint64_t)(LARGE_PAGE - 1);
+}
+
 struct engine;
 
 /* `stack` is the initial one: the argument count, then the arguments.  Never returns. */

@@ -19,7 +19,6 @@ enum {
 	READ_WRITE = 3,
 	RESERVED = 0x4022,		/* private and anonymous, MAP_NORESERVE */
 	SHARED_HERE = 0x4031,		/* shared and anonymous, MAP_NORESERVE | MAP_FIXED */
-	LARGE_SHIFT = 21, LARGE_PAGE = 1 << LARGE_SHIFT,
 	CODE_AHEAD = LARGE_PAGE / 4
 };
 
@@ -28,7 +27,7 @@ void *
 arena_map(uint64_t bytes)
 {
 	const int64_t room = sys_mmap(0, bytes + LARGE_PAGE, 0, RESERVED, -1, 0);
-	const uint64_t start = (uint64_t)room, at = (start + LARGE_PAGE - 1) & ~(uint64_t)(LARGE_PAGE - 1);
+	const uint64_t start = (uint64_t)room, at = next_large_page(start);
 	int64_t mapped;
 
 	if (room < 0 && room > -(int64_t)PAGE_SIZE)

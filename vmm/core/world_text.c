@@ -19,7 +19,7 @@
 #include "world.h"
 
 enum {
-	HOST_PAGE = 4096, READ_WRITE = 3, READ_EXECUTE = 5, PRIVATE_ANONYMOUS = 0x22, LARGE_PAGE = 1 << 21,
+	HOST_PAGE = 4096, READ_WRITE = 3, READ_EXECUTE = 5, PRIVATE_ANONYMOUS = 0x22,
 	MAY_MOVE_TO = 3,		/* MREMAP_MAYMOVE | MREMAP_FIXED */
 	FREE_PLACE = 0x100022		/* MAP_FIXED_NOREPLACE, private and anonymous */
 };
@@ -61,7 +61,7 @@ text_in_large_page(void)
 	const uint64_t base = (uint64_t)(uintptr_t)&__ehdr_start, bytes = text_bytes();
 	const uint64_t end = (base + bytes + HOST_PAGE - 1) & ~(uint64_t)(HOST_PAGE - 1);
 	const int64_t room = sys_mmap(0, 2 * LARGE_PAGE, READ_WRITE, PRIVATE_ANONYMOUS, -1, 0);
-	const uint64_t start = (uint64_t)room, at = (start + LARGE_PAGE - 1) & ~(uint64_t)(LARGE_PAGE - 1);
+	const uint64_t start = (uint64_t)room, at = next_large_page(start);
 
 	if (room < 0 && room > -HOST_PAGE)
 		return;
