@@ -336,10 +336,10 @@ class Ring3Machine:
                 ctypes.addressof(state) + VcpuState.fx.offset + 32, program.fx[32:], len(program.fx) - 32)  # fmt: skip
         self.vcpu.engine.flush()
 
-    def run(self, program: Program) -> Outcome:
+    def run(self, program: Program, endless_s: float = ENDLESS_S) -> Outcome:
         self._load(program)
         self.interrupts.resume()
-        end = self._until_end()
+        end = self._until_end(endless_s)
         self.interrupts.stun()
         memory = bytes(self.memory.read(0, RAM_PAGES * PAGE_SIZE))
         count = struct.unpack_from("<I", memory, PARAMETERS_AT + LOG_COUNT_AT)[0]
@@ -347,9 +347,9 @@ class Ring3Machine:
         log = [LogEntry(LOG_ENTRY.unpack(entry)) for entry in words]
         return Outcome(end, bytes(self.vcpu.state), memory, log)
 
-    def _until_end(self) -> str:
+    def _until_end(self, endless_s: float = ENDLESS_S) -> str:
         """Answer exits until the program ends; how."""
-        deadline = time.monotonic() + ENDLESS_S
+        deadline = time.monotonic() + endless_s
         while True:
             exit_ = self.vcpu.run(QUANTUM_US)
             if exit_.kind == ExitKind.IO:

@@ -86,6 +86,11 @@ def test_many_programs_that_run_directly_where_it_pays(seldom: Pair) -> None:
     assert not text, f"seeds {MORE}:\n{text}"
 
 
+def test_a_program_may_take_much_longer_in_one_engine(eager: Pair) -> None:
+    """This one turns in a loop for half a second directly, and for some seconds interpreted."""
+    assert not eager.check(program(1_094_372))
+
+
 # ---- the comparison itself -------------------------------------------------------------------------------------------
 
 
