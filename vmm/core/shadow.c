@@ -465,20 +465,41 @@ shadow_load_cr3(struct engine *e)
 	tlb_flush_space(e);
 }
 
-/* Forget a leaf's large-page slices.  True when the micro TLB may hold some. */
-static bool
-forget_slices(struct engine *e, uint32_t space, uint32_t view, uint32_t slot)
+static void
+slices_forget(struct engine *e, uint32_t index)
 {
-	const uint32_t index = space_at(e, space)->directory[view][slot];
 	struct leaf *l = leaf_at(e, index);
 
-	if (index == NO_LEAF || !l->large)
-		return false;
 	for (uint32_t i = leaf_next(l, 0); i < LEAF_ENTRIES; i = leaf_next(l, i + 1))
 		if (entries_at(e, index)[i].spte & SPTE_LARGE)
 			leaf_drop(e, l, i);
 	l->large = 0;
-	return true;
+}
+
+/*
+ * Forget the entry for `linear`, and the slices of large pages in slots `first` to `last`, where a guest's large page may
+ * be that holds it.  True when the micro TLB may hold some of the slices.
+ */
+static bool
+forget_around(struct engine *e, uint32_t space, uint32_t view, uint32_t linear, uint32_t first, uint32_t last)
+{
+	const uint16_t *directory = space_at(e, space)->directory[view];
+	const uint32_t i = linear >> PAGE_SHIFT & (LEAF_ENTRIES - 1);
+	bool large = false;
+
+	for (uint32_t slot = first; slot <= last; slot++) {
+		const uint32_t index = directory[slot];
+
+		if (index == NO_LEAF)
+			continue;
+		if (slot == linear >> LEAF_SHIFT && leaf_has(leaf_at(e, index), i))
+			leaf_drop(e, leaf_at(e, index), i);
+		if (leaf_at(e, index)->large) {
+			slices_forget(e, index);
+			large = true;
+		}
+	}
+	return large;
 }
 
 void
@@ -486,15 +507,13 @@ shadow_invlpg(struct engine *e, uint32_t linear)
 {
 	const uint32_t first = paging_pae(e->v) ? linear >> LEAF_SHIFT : linear >> LEAF_SHIFT & ~1u;
 	const uint32_t last = paging_pae(e->v) ? first : first + 1;
-	const uint32_t spaces[2] = { shadow_of(e)->current, GLOBAL_SPACE };
+	const bool some_global = space_at(e, GLOBAL_SPACE)->first != NO_LEAF;
 	bool large = false;
 
 	for (uint32_t view = VIEW_SUPERVISOR; view <= VIEW_USER; view++) {
-		for (uint32_t n = 0; n < 2; n++) {
-			entry_forget(e, spaces[n], view, linear);
-			for (uint32_t slot = first; slot <= last; slot++)
-				large |= forget_slices(e, spaces[n], view, slot);
-		}
+		large |= forget_around(e, shadow_of(e)->current, view, linear, first, last);
+		if (some_global)
+			large |= forget_around(e, GLOBAL_SPACE, view, linear, first, last);
 	}
 	if (large)
 		tlb_flush(e);
