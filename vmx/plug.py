@@ -15,6 +15,7 @@ from vmx import roms
 from vmx.attachments import Attachments, Disc, Disk, ScsiAdapter
 from vmx.disc_tray import DiscTray, first_host_drive
 from vmx.disk_image import Flusher, Forgetting, open_machine_disk
+from vmx.ending import signals_wait
 from vmx.floppy_slot import FloppySlot
 from vmx.machine_config import DISCARDING, DriveKind, DriveSpec, MachineConfig, PortKind, PortSpec
 from vmx.media import CYLINDER_BYTES, open_disk
@@ -44,7 +45,8 @@ def plug_in(
     try:
         for index, port in enumerate(config.serials):
             if port is not None:
-                attached.plug_serial(index, cable(port, say, append=resumes))
+                with signals_wait():  # else one that falls behind bind() leaves a socket that nobody knows
+                    attached.plug_serial(index, cable(port, say, append=resumes))
         if config.parallel is not None and config.parallel.kind is not PortKind.NONE:
             port = config.parallel
             attached.printer = open_parallel(port.text(), say, origin=port.origin or "--parallel", append=resumes)

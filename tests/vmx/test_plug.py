@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
+import socket
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from hw.fdc_spec import BY_BLOCKS
 from ringfence.errors import BadInput, BadOption, HostRefused, RingfenceError
 from vmx.attachments import Attachments, Disc, Disk
+from vmx.ending import EndedBySignal, ending_signals
 from vmx.machine import Machine
 from vmx.machine_config import DriveKind, DriveSpec, MachineConfig, PortKind, PortSpec
 from vmx.plug import plug_in, wanted_by
@@ -38,6 +41,20 @@ def open_files() -> set[str]:
         except FileNotFoundError:
             continue
     return names
+
+
+def test_a_signal_right_behind_bind_leaves_no_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, listen = tmp_path / "socket", socket.socket.listen
+
+    def killed(self: socket.socket, backlog: int) -> None:
+        assert place.exists()
+        os.kill(os.getpid(), signal.SIGTERM)
+        listen(self, backlog)
+
+    monkeypatch.setattr(socket.socket, "listen", killed)
+    with ending_signals(), pytest.raises(EndedBySignal):
+        plug(replace(NO_PORTS, serials=(PortSpec.parse(f"unix:{place}"), None)))
+    assert not place.exists()
 
 
 @pytest.fixture
