@@ -19,7 +19,9 @@ H(h_slow)
 	NEXT;
 }
 
-H(h_slow_end)
+/* Run the block's last instruction; v->eip is then where to go on. */
+static inline void
+last_slow(struct vcpu *v, const struct op *op, struct engine *e)
 {
 	uint32_t eip;
 
@@ -27,18 +29,18 @@ H(h_slow_end)
 	eip = next_eip(e);
 	op->slow(e, op);
 	v->eip = eip;
+}
+
+H(h_slow_end)
+{
+	last_slow(v, op, e);
 	state_changed(e);
 	return must_look(v, e) || v->activity != ACT_RUNNING ? NULL : dispatch(v, e);
 }
 
 H(h_slow_last)
 {
-	uint32_t eip;
-
-	e->cur = op;
-	eip = next_eip(e);
-	op->slow(e, op);
-	v->eip = eip;
+	last_slow(v, op, e);
 	return must_look(v, e) ? NULL : dispatch(v, e);
 }
 
