@@ -73,19 +73,19 @@ def direct(boot: iso.Boot) -> list[str]:
     return ["-kernel", str(boot.kernel), "-initrd", str(boot.initrd), "-append", boot.append]
 
 
-def boot_ours(
-    ours: Ringfence, boot: iso.Boot, memory_mib: int = MEMORY_MIB, timeout_s: float = TIMEOUT_S
-) -> Transcript:  # fmt: skip
-    command = [*ours.command(), "--mem", str(memory_mib), "--no-reboot"]
-    command += [f"-{word}" if word.startswith("-") else word for word in direct(boot)]
-    return record(command, timeout_s, folder=ROOT, is_last=is_last)
+def command_of_ours(ours: Ringfence, boot: iso.Boot, memory_mib: int = MEMORY_MIB) -> list[str]:
+    options = [f"-{word}" if word.startswith("-") else word for word in direct(boot)]
+    return [*ours.command(), "--mem", str(memory_mib), "--no-reboot", *options]
 
 
-def boot_tcg(boot: iso.Boot, memory_mib: int = MEMORY_MIB, timeout_s: float = TIMEOUT_S) -> Transcript:
+def command_of_tcg(boot: iso.Boot, memory_mib: int = MEMORY_MIB) -> list[str]:
     """With the devices that ours has, too."""
     command = [QEMU, "-accel", "tcg", "-m", str(memory_mib), *direct(boot), "-serial", "stdio", "-display", "none"]
-    command += ["-monitor", "none", "-no-reboot", "-nodefaults", "-vga", "std"]
-    return record(command, timeout_s, is_last=is_last)
+    return [*command, "-monitor", "none", "-no-reboot", "-nodefaults", "-vga", "std"]
+
+
+def boot_by(command: list[str], timeout_s: float = TIMEOUT_S) -> Transcript:
+    return record(command, timeout_s, folder=ROOT, is_last=is_last)
 
 
 def boot_bochs(disc: Path, vga: Path) -> Transcript:
@@ -108,11 +108,11 @@ def boots(plan: Plan) -> dict[str, Contender]:
     boot = fetch.boot_files(FLAVOUR, APPEND)
 
     def by(engine: Ringfence) -> Contender:
-        return lambda: seconds(boot_ours(engine, boot))
+        return lambda: seconds(boot_by(command_of_ours(engine, boot)))
 
     found = {engine.name: by(engine) for engine in plan.engines}
     if plan.peers.tcg:
-        found[Tcg.name] = lambda: seconds(boot_tcg(boot))
+        found[Tcg.name] = lambda: seconds(boot_by(command_of_tcg(boot)))
     if plan.peers.bochs:
         disc, vga = fetch.isolinux_iso(FLAVOUR, APPEND), fetch.seabios(VIDEO_BIOS)
         found[Bochs.name] = lambda: seconds(boot_bochs(disc, vga))

@@ -8,8 +8,10 @@
     linux.shell         100,000 turns of a loop in busybox's shell
 
 The time is that of the host between two lines on the serial port, as in bench.linux; between them nothing else is
-printed. The file's text comes from a seeded generator in the guest (`stress text`), and all contenders have to come to
-the same number of bytes, the same hash and the same number of compressed bytes.
+printed. The processes are started by turns, TURN by each contender but Bochs (bench.turns).
+
+The file's text comes from a seeded generator in the guest (`stress text`), and all contenders have to come to the same
+number of bytes, the same hash and the same number of compressed bytes.
 """
 
 from __future__ import annotations
@@ -25,14 +27,16 @@ from pathlib import Path
 
 from bench import linux
 from bench.engines import COUNTING
-from bench.peers import Bochs, Native, Ringfence, Tcg
+from bench.peers import ROOT, Bochs, Native, Ringfence, Tcg
 from bench.plan import FULL, Plan
 from bench.rows import median, significant
 from bench.transcript import RunFailed, Transcript
+from bench.turns import GO_ON, record_by_turns
 from ringfence.errors import RingfenceError
 from tests.realguests import fetch, iso, stress_program
 
-FORKS = 1000
+FORKS, TURN = 1000, 50
+FORKS_MEASURE = "linux.forks"
 TEXT_MIB, QUICK_TEXT_MIB = 256, 8
 HASHED, PACKED, MADE = "sha256sum", "gzip", "text"
 PROGRAMS = (MADE, HASHED, PACKED)
@@ -44,7 +48,7 @@ BLOCK_BYTES = 1 << 20
 AIM_BESIDE_TCG = 1.0  # of the processes
 PROGRAM_MUST_BESIDE_TCG = {HASHED: 4.0, PACKED: 4.0}
 
-MARK = re.compile(r"T: load (begin|end) (\w+) ?(\S*)").fullmatch
+MARK = re.compile(r"T: load (begin|turn|end) (\w+) ?(\S*)").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +61,33 @@ class Load:
 
 def loads(transcript: Transcript) -> dict[str, Load]:
     """By name. Raises RunFailed when one has no end, or there is none."""
-    begun: dict[str, int] = {}
+    begun: dict[str, int] = {}  # later, by as much as it has waited for its turns
     found: dict[str, Load] = {}
+    waited_since: dict[str, int] = {}
     for line in transcript.lines:
         mark = MARK(line.text)
+        if line.text == GO_ON:
+            for name, since in waited_since.items():
+                begun[name] += line.host_ns - since
+            waited_since.clear()
         if mark is None:
             continue
         word, name, outcome = mark.groups()
         if word == "begin":
             begun[name] = line.host_ns
+        elif word == "turn" and name in begun:
+            waited_since[name] = line.host_ns
         elif name in begun:
             found[name] = Load((line.host_ns - begun.pop(name)) / 1e9, outcome)
     if begun or not found:
         raise RunFailed(f"{', '.join(begun) or 'every load'} had no end; it said {transcript.tail()!r}")
     return found
+
+
+def is_turn(line: str) -> bool:
+    """Does a load wait after it?"""
+    mark = MARK(line)
+    return mark is not None and mark[1] == "turn"
 
 
 def text_mib(plan: Plan) -> int:
@@ -129,15 +146,9 @@ class Outcomes:
         return {f"linux.{name}": load.seconds for name, load in found.items()}
 
 
-def contenders_for_forks(plan: Plan) -> dict[str, linux.Contender]:
-    """How each does it, by name. Raises PackagesUnavailable."""
-    boot = stress_program.boot(linux.FLAVOUR, COMMAND_LINE.format(f"forks={FORKS}"), stress=False)
-    outcomes = Outcomes()
-    found = emulated(plan, plan.engines, boot, linux.MEMORY_MIB, outcomes)
-    if plan.peers.bochs:
-        disc, video = isolinux_disc(boot), fetch.seabios(linux.VIDEO_BIOS)
-        found[Bochs.name] = lambda: outcomes.seconds(loads(linux.boot_bochs(disc, video)))
-    return found
+def boot_for_forks(options: str) -> iso.Boot:
+    """Raises PackagesUnavailable."""
+    return stress_program.boot(linux.FLAVOUR, COMMAND_LINE.format(f"forks={FORKS} {options}"), stress=False)
 
 
 def contenders_for_programs(plan: Plan) -> dict[str, linux.Contender]:
@@ -156,13 +167,16 @@ def emulated(
 ) -> dict[str, linux.Contender]:
     """Engines of ours, and TCG."""
 
-    def by(engine: Ringfence) -> linux.Contender:
-        return lambda: outcomes.seconds(loads(linux.boot_ours(engine, boot, memory_mib, TIMEOUT_S)))
+    def by(command: list[str]) -> linux.Contender:
+        return lambda: outcomes.seconds(loads(linux.boot_by(command, TIMEOUT_S)))
 
-    found = {engine.name: by(engine) for engine in engines}
-    if plan.peers.tcg:
-        found[Tcg.name] = lambda: outcomes.seconds(loads(linux.boot_tcg(boot, memory_mib, TIMEOUT_S)))
-    return found
+    return {name: by(command) for name, command in commands(plan, engines, boot, memory_mib).items()}
+
+
+def commands(plan: Plan, engines: Iterable[Ringfence], boot: iso.Boot, memory_mib: int) -> dict[str, list[str]]:
+    """Of engines of ours, and TCG."""
+    found = {engine.name: linux.command_of_ours(engine, boot, memory_mib) for engine in engines}
+    return {**found, Tcg.name: linux.command_of_tcg(boot, memory_mib)} if plan.peers.tcg else found
 
 
 def isolinux_disc(boot: iso.Boot) -> Path:
@@ -174,9 +188,35 @@ def isolinux_disc(boot: iso.Boot) -> Path:
 
 
 def measure_forks(plan: Plan) -> None:
-    contenders = contenders_for_forks(plan)
-    linux.interleave(plan, "linux forks", contenders, plan.effort.boots, in_pairs=True)
-    linux.add_rows(plan, "linux.forks", contenders, asked_of_forks)
+    """By turns; Bochs, which reads no line, by itself. Raises PackagesUnavailable."""
+    outcomes = Outcomes()
+    players = commands(plan, plan.engines, boot_for_forks(f"turn={TURN}"), linux.MEMORY_MIB)
+    names = take_turns(plan, players, outcomes)
+    if plan.peers.bochs:
+        disc, video = isolinux_disc(boot_for_forks("")), fetch.seabios(linux.VIDEO_BIOS)
+        alone = {Bochs.name: lambda: outcomes.seconds(loads(linux.boot_bochs(disc, video)))}
+        linux.interleave(plan, "linux forks", alone, 1)
+        names += list(alone)
+    linux.add_rows(plan, FORKS_MEASURE, names, asked_of_forks)
+
+
+def take_turns(plan: Plan, players: dict[str, list[str]], outcomes: Outcomes) -> list[str]:
+    """The processes into the plan's samples, and whose they are; our engines go on until their ratios are settled."""
+    effort, engines = plan.effort, {engine.name for engine in plan.engines}
+    least, most = (effort.pair_boots, effort.pair_boots_most) if plan.others else (effort.boots, effort.boots)
+    for repetition in range(most):
+        if repetition >= least and plan.is_settled([FORKS_MEASURE]):
+            break
+        plan.say(f"linux forks {repetition + 1}/{least}: by turns")
+        here = {name: command for name, command in players.items() if repetition < effort.boots or name in engines}
+        try:
+            said = record_by_turns(here, TIMEOUT_S, folder=ROOT, waits=is_turn, is_last=linux.is_last)
+            for name, transcript in said.items():
+                plan.keep(FORKS_MEASURE, name, outcomes.seconds(loads(transcript))[FORKS_MEASURE])
+        except RunFailed as error:
+            plan.errors.append(f"linux forks: {error}")
+            return []
+    return list(players)
 
 
 def asked_of_forks(engine: Ringfence, peer: str) -> linux.Goal:

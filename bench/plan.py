@@ -45,7 +45,7 @@ class Effort:
 
 FULL = Effort(
     5, by_host_repetitions=3, workload_s=0.3, nano_count=500_000, syscall_count=1_000_000, device_count=100_000,
-    transit_count=3000, boots=3, pair_repetitions=11, pair_repetitions_most=41, pair_boots=7, pair_boots_most=15,
+    transit_count=3000, boots=3, pair_repetitions=11, pair_repetitions_most=41, pair_boots=7, pair_boots_most=21,
 )  # fmt: skip
 QUICK = Effort(
     1, by_host_repetitions=1, workload_s=0.05, nano_count=10_000, syscall_count=50_000, device_count=10_000,

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 
 DOUBT = 0.1  # that the median of all that could be measured lies outside
-WIDTH = 1.08  # of the interval, end by end
+WIDTH = 1.06  # of the interval, end by end
 
 
 def median_interval(values: Sequence[float], doubt: float = DOUBT) -> tuple[float, float]:

@@ -1,16 +1,19 @@
 #!/bin/busybox sh
 # What the benchmarks time inside a Linux guest, between two lines that begin with "T: load". Options on the kernel's
-# command line: forks=N, and with mib=N that much text is made, hashed and compressed, and its words are counted; then the
-# shell counts.
+# command line: forks=N, where with turn=M a line is waited for before each M of them, and with mib=N that much text is
+# made, hashed and compressed, and its words are counted; then the shell counts.
 read line </proc/cmdline
 opt() { for w in $line; do case "$w" in "$1="*) echo "${w#*=}";; esac; done; }
 told() { echo "T: load $*"; }
 
 n=$(opt forks)
 if [ -n "$n" ]; then
+	turn=$(opt turn)
 	told begin forks
 	i=0
-	while [ $i -lt $n ]; do	# by its path, or the shell would do it itself
+	while [ $i -lt $n ]; do
+		[ -z "$turn" ] || [ $((i % turn)) -ne 0 ] || { told turn forks; read go; }
+		# by its path, or the shell would do it itself
 		/bin/busybox true && i=$((i + 1))
 	done
 	told end forks $i

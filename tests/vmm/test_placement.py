@@ -5,12 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from vmm.engines import placement
-from vmm.engines.placement import CROWDED_NS, FLOAT_NS, RARE_NS, RETRY, SPIN_NS, TRIAL, WINDOW, Placement
+from vmm.engines.placement import (
+    AVOIDED_NS,
+    CROWDED_NS,
+    FLOAT_NS,
+    RARE_NS,
+    RETRY,
+    SPIN_NS,
+    TRIAL,
+    WINDOW,
+    Placement,
+    waited_ns,
+)
 
 SPARE_CPU = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one CPU: nobody can spin apart")
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the host lets nobody place processes")
@@ -68,14 +80,19 @@ def test_the_runner_comes_home_whichever_world_ends_first(sleeper: int) -> None:
     assert os.sched_getaffinity(0) == home
 
 
-def test_both_are_on_one_cpu_and_move_now_and_then(sleeper: int, clock: list[int]) -> None:
-    home = os.sched_getaffinity(0)
+@pytest.mark.parametrize("crowded", [False, True])
+def test_both_are_on_one_cpu_and_may_move_where_the_world_waits_for_it(
+    sleeper: int, clock: list[int], monkeypatch: pytest.MonkeyPatch, crowded: bool
+) -> None:
+    home, waited = os.sched_getaffinity(0), [0]
+    monkeypatch.setattr(placement, "waited_ns", lambda processes: waited[0])
     place = Placement(lambda: [sleeper], 0, lambda ns: None)
     place.turn()
     assert os.sched_getaffinity(sleeper) == os.sched_getaffinity(0) and len(os.sched_getaffinity(sleeper)) == 1
     turns(place, clock, WINDOW // 2, 2 * FLOAT_NS // WINDOW + 1)
+    waited[0] += crowded * FLOAT_NS // 2
     place.look_soon()
-    assert os.sched_getaffinity(sleeper) == home
+    assert (os.sched_getaffinity(sleeper) == home) == crowded
     place.turn()
     place.turn()
     assert len(os.sched_getaffinity(sleeper)) == 1
@@ -97,6 +114,47 @@ def test_rare_exits_pin_nobody(sleeper: int, clock: list[int]) -> None:
         turns(place, clock, 2 * WINDOW, 50_000)
     place.end()
     assert os.sched_getaffinity(0) == home
+
+
+def test_between_thick_and_rare_they_share_a_cpu_while_nobody_else_wants_it(
+    sleeper: int, clock: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited, step = [0], 2 * RARE_NS
+    monkeypatch.setattr(placement, "waited_ns", lambda processes: waited[0])
+    place = Placement(lambda: [sleeper], 0, lambda ns: None)
+
+    def are_together(waits: int, ns: int) -> bool:
+        for _ in range(ns // step):
+            place.turn()
+            clock[0] += step
+            waited[0] += waits
+            place.look_soon()
+        place.turn()
+        place.turn()
+        return len(os.sched_getaffinity(sleeper)) == len(os.sched_getaffinity(0)) == 1
+
+    assert are_together(0, 2 * WINDOW * step)
+    assert not are_together(step // 2, FLOAT_NS + 2 * step)
+    assert not are_together(0, AVOIDED_NS - 2 * FLOAT_NS)
+    assert are_together(0, 4 * FLOAT_NS)
+    place.end()
+
+
+def test_what_waits_for_its_cpu_is_known_by_the_host(sleeper: int) -> None:
+    spinners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    try:
+        pids = [spinner.pid for spinner in spinners]
+        for pid in pids:
+            os.sched_setaffinity(pid, {min(os.sched_getaffinity(0))})
+        began, deadline = waited_ns(pids), time.monotonic() + 60
+        while waited_ns(pids) - began < FLOAT_NS and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert waited_ns(pids) - began >= FLOAT_NS > waited_ns([sleeper])
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.wait()
+    assert waited_ns(pids) == 0
 
 
 def test_a_world_whose_processes_wake_each_other_stays_on_one_cpu(sleeper: int, clock: list[int]) -> None:

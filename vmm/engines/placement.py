@@ -2,11 +2,12 @@
 
 Waking a sleeper on another CPU of a virtual host costs 25 to 50 us, on the same CPU 6 us, and twice that again where
 both have worked meanwhile and find their caches cold; two that spin on CPUs of their own hand over in one, but take
-them from everybody else. So the two share a CPU and sleep, and are let go for a turn now and then, so that the host
-can move them. Where exits come thick, spinning apart is tried for some turns, and kept for as long as it is measured
-to be faster. Where they are rare, and hand-overs between the processes of the world too, a wake-up costs little beside
-what the guest does meanwhile, and the host places all of them as it does everybody: two machines that were pinned to
-one CPU would share it, with another one idle.
+them from everybody else. So the two share a CPU and sleep, and are let go for a turn where the world has waited for
+that CPU, so that the host can move them. Where exits come thick, spinning apart is tried for some turns, and kept for
+as long as it is measured to be faster. Where they are rare, and hand-overs between the processes of the world too, a
+wake-up costs little beside what the guest does meanwhile, and the host places all of them as it does everybody: two
+machines that were pinned to one CPU would share it, with another one idle. Between thick and rare they share a CPU
+while nobody else wants it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ BETTER = 0.95  # of the time of a turn together, for spinning to stay
 RETRY, RETRY_MOST = 2, 1024  # windows before spinning is tried again
 FLOAT_NS = 100_000_000  # the host may move us this often
 RARE_NS = 2_000_000  # between two wake-ups: above it one CPU for all gains less than others on it may cost
+SELDOM_NS = 8_000_000  # the same: above it one CPU for all gains nothing to speak of
+CROWDED_PART = 0.05  # of the time that the world has waited for its CPU: others want it
+AVOIDED_NS = 2_000_000_000  # for so long after that the host places all of them
 STAT_PROCESSOR = 36  # field of /proc/PID/stat behind the program's name: proc(5), "processor"
+STAT_WAITED = 1  # field of /proc/PID/schedstat
 
 
 # Threads: where each was at home, and how many worlds have pinned it.
@@ -66,7 +71,7 @@ class Placement:
         self._thread = 0  # of the runner: it is pinned, too
         self._turns = WINDOW  # from the last look to the next
         self._left = 0  # of them, still to come
-        self._began = self._floated = self._handed_over = 0
+        self._began = self._floated = self._handed_over = self._waited = self._avoided = 0
         self._together_ns = float(DENSE_NS)
         self._wait = self._retry = RETRY
         self._doubted = False  # spinning did badly when we last looked
@@ -85,10 +90,8 @@ class Placement:
         rare = self._is_rare(now, self._turns - self._left)
         if self._mode is Mode.FREE:
             self._look_at_free(now, rare=rare)
-        elif rare:
-            self._free(now)
         else:
-            self._float()
+            self._judge_together(now, rare=rare)
 
     def end(self) -> None:
         """Let the runner go where it likes, unless another world needs it here."""
@@ -113,10 +116,8 @@ class Placement:
             self._wait -= 1
             if self._wait <= 0 and len(self._home) > 1 and ns < self._dense_ns():
                 self._apart()
-            elif rare:
-                self._free(now)
-            elif now - self._floated > FLOAT_NS:
-                self._float()
+            elif rare or now - self._floated > FLOAT_NS:
+                self._judge_together(now, rare=rare)
         elif mode is Mode.FREE:
             self._look_at_free(now, rare=rare)
         else:
@@ -124,9 +125,19 @@ class Placement:
                 self._cpu = last_cpu(self._processes()[0], self._cpu)
             self._together(now)
 
+    def _judge_together(self, now: int, *, rare: bool) -> None:
+        """The host moves us only where somebody waits: it might put one that it is let move beside another machine."""
+        if rare:
+            self._free(now)
+        elif self._is_crowded(now):
+            self._float()
+        else:
+            self._begin(now)
+            self._mark(now)
+
     def _look_at_free(self, now: int, *, rare: bool) -> None:
         self._begin(now)
-        self._floated = now
+        self._mark(now)
         if not rare:
             self._cpu = last_cpu(self._processes()[0], self._cpu)
             self._together(now)
@@ -136,14 +147,27 @@ class Placement:
         self._began, self._handed_over = now, self._hand_overs()
         self._count(WINDOW)
 
+    def _mark(self, now: int) -> None:
+        """From now on it counts how long the world waits for its CPU."""
+        self._floated, self._waited = now, waited_ns(self._processes())
+
     def _is_rare(self, now: int, turns: int) -> bool:
-        """Has the window so far had few wake-ups?"""
-        return now - self._began > RARE_NS * (turns + self._hand_overs() - self._handed_over)
+        """Has the window so far had so few wake-ups that they are not worth a CPU for all?"""
+        took, wake_ups = now - self._began, turns + self._hand_overs() - self._handed_over
+        if not RARE_NS * wake_ups < took <= SELDOM_NS * wake_ups:
+            return took > RARE_NS * wake_ups
+        if self._is_crowded(now):
+            self._avoided = now + AVOIDED_NS
+        return now < self._avoided
+
+    def _is_crowded(self, now: int) -> bool:
+        return waited_ns(self._processes()) - self._waited > CROWDED_PART * (now - self._floated)
 
     def _together(self, now: int) -> None:
         self._set_spin(0)
         self._take_thread()
-        self._mode, self._floated = Mode.TOGETHER, now
+        self._mode = Mode.TOGETHER
+        self._mark(now)
         for who in (self._thread, *self._processes()):
             place(who, {self._cpu})
 
@@ -162,7 +186,8 @@ class Placement:
         self._let_go()
 
     def _free(self, now: int) -> None:
-        self._mode, self._floated = Mode.FREE, now
+        self._mode = Mode.FREE
+        self._mark(now)
         self._begin(now)
         self._let_go()
 
@@ -217,6 +242,15 @@ def place(who: int, cpus: set[int]) -> None:
     """Where the host does not let us, or the process has ended, it stays as it is."""
     with contextlib.suppress(OSError):
         os.sched_setaffinity(who, cpus)
+
+
+def waited_ns(processes: list[int]) -> int:
+    """How long they were ready to run, and did not. Source: Linux, Documentation/scheduler/sched-stats.rst."""
+    waited = 0
+    for pid in processes:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            waited += int(Path(f"/proc/{pid}/schedstat").read_text().split()[STAT_WAITED])
+    return waited
 
 
 def last_cpu(pid: int, otherwise: int) -> int:
