@@ -234,6 +234,9 @@ def test_where_worlds_want_every_cpu_only_dense_exits_are_spun_for(sleeper: int,
 
 
 def test_a_world_that_is_gone_does_not_matter() -> None:
+    home = os.sched_getaffinity(0)
     place = Placement(lambda: [2**22 - 3], 0, lambda ns: None)
     place.turn()
+    assert len(os.sched_getaffinity(0)) == 1
     place.end()
+    assert os.sched_getaffinity(0) == home
