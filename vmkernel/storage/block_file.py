@@ -33,7 +33,7 @@ VIEWS_MAX = os.sysconf("SC_IOV_MAX")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NEVER_AT_ONCE = (errno.EOPNOTSUPP, errno.ENOSYS)
 KEEP_SIZE, PUNCH_HOLE = 0x01, 0x02  # linux/falloc.h
-ZEROS = bytes(1 << 20)
+ZEROS = memoryview(bytes(1 << 20))  # a view: a part of it is no copy
 COPY_BYTES = 4 << 20
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
@@ -183,8 +183,11 @@ class BlockFile:
         return kind(self.path, offset, error.strerror or str(error))
 
     def read_at_once(self, offset: int, views: Sequence[memoryview]) -> int:
-        """One preadv: how many bytes it moved, perhaps fewer than wanted. Raises OSError."""
-        return os.preadv(self.fd, views, offset)
+        """One preadv: how many bytes it moved, perhaps fewer than wanted, and 0 where the host refused it."""
+        try:
+            return os.preadv(self.fd, views, offset)
+        except OSError:
+            return 0
 
     def read_cached(self, offset: int, views: Sequence[memoryview]) -> int:
         """How many bytes the host gave without waiting for a device; 0 where it cannot tell."""
@@ -339,7 +342,11 @@ def cut(views: Sequence[memoryview], start: int, length: int) -> Sequence[memory
 
 def fill_zeros(views: Sequence[memoryview]) -> None:
     for view in views:
-        for at in range(0, len(view), len(ZEROS)):
+        length = len(view)
+        if length <= len(ZEROS):
+            view[:] = ZEROS[:length]
+            continue
+        for at in range(0, length, len(ZEROS)):
             piece = view[at : at + len(ZEROS)]
             piece[:] = ZEROS[: len(piece)]
 

@@ -137,7 +137,7 @@ def write_raw(disk: Disk, out: Sink, progress: Progress | None = None) -> None:
         while at < end:
             if piece.file is None:
                 length = min(len(ZEROS), end - at)
-                write_all(out, memoryview(ZEROS)[:length])
+                write_all(out, ZEROS[:length])
             else:
                 length = min(len(buffer), end - at)
                 disk.read(at, [buffer[:length]])

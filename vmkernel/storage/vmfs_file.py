@@ -184,11 +184,14 @@ class VolumeFile(BlockFile):
             at, views = at + moved, after(views, moved)
 
     def read_at_once(self, offset: int, views: Sequence[memoryview]) -> int:
-        where = self._looked()
-        if where is None or len(views) > VIEWS_MAX:
+        try:
+            where = self._looked()
+            if where is None or len(views) > VIEWS_MAX:
+                return 0
+            fd, at = where.one(offset, sum(map(len, views)))
+            return 0 if fd == NOWHERE else os.preadv(fd, views, at)
+        except OSError:
             return 0
-        fd, at = where.one(offset, sum(map(len, views)))
-        return 0 if fd == NOWHERE else os.preadv(fd, views, at)
 
     def read_cached(self, offset: int, views: Sequence[memoryview]) -> int:
         """0 also where the file has to be looked up first."""

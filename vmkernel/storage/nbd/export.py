@@ -81,7 +81,7 @@ class Export:
                 self.disk.zero(at, count)
                 continue
             for start in range(at, at + count, len(ZEROS)):
-                self.disk.write(start, [memoryview(ZEROS)[: at + count - start]])
+                self.disk.write(start, [ZEROS[: at + count - start]])
 
     def is_zeroed_fast(self, *, provisioned: bool) -> bool:
         """A single link takes its own sectors away; over a parent zeros may have to be written."""

@@ -183,7 +183,7 @@ class Transmission:
                     at += len(view)
         except RingfenceError:
             while at < end:
-                self._stream.send([filler := memoryview(ZEROS)[: end - at]])
+                self._stream.send([filler := ZEROS[: end - at]])
                 at += len(filler)
             raise
 

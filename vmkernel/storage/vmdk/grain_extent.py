@@ -152,7 +152,7 @@ class GrainExtent:
     def _write_zeros(self, sector: int, count: int, below: Below) -> None:
         step = len(ZEROS) // SECTOR_BYTES
         for at in range(sector, sector + count, step):
-            self.write(at, [memoryview(ZEROS)[: min(step, sector + count - at) * SECTOR_BYTES]], below)
+            self.write(at, [ZEROS[: min(step, sector + count - at) * SECTOR_BYTES]], below)
 
     def flush(self) -> None:
         if self.tables.dirty:

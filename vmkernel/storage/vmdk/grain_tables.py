@@ -95,18 +95,15 @@ class GrainTables:
     def place_at_hand(self, sector: int, count: int, grain_sectors: int) -> int | None:
         """The entry of the grain that `sector` is in, where the whole range lies together or is absent; else None."""
         grain, skip = divmod(sector, grain_sectors)
-        if skip + count <= grain_sectors:
-            return self.entry_at_hand(grain)
-        return self.neighbours_at_hand(grain, (skip + count - 1) // grain_sectors + 1, grain_sectors)
-
-    def entry_at_hand(self, grain: int) -> int | None:
-        """The entry of a grain whose table is in the cache, or in none."""
+        if skip + count > grain_sectors:
+            return self.neighbours_at_hand(grain, (skip + count - 1) // grain_sectors + 1, grain_sectors)
         index, slot = divmod(grain, self.per_table)
         table = self._cache.get(index)
         if table is None:
             return None if self.directory[index] else ABSENT
         self._cache.move_to_end(index)
-        return int(table.item(slot))
+        entry: int = table.item(slot)
+        return entry
 
     def neighbours_at_hand(self, first: int, count: int, step: int) -> int | None:
         """The first entry of grains that lie `step` apart in the file, or are all absent; None: they do not."""

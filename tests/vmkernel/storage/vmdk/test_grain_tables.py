@@ -51,10 +51,11 @@ def test_more_tables_than_are_kept_are_looked_up_in_any_order(tables: GrainTable
 
 
 def test_a_table_is_at_hand_once_it_was_read_or_where_there_is_none(tables: GrainTables, entries: np.ndarray) -> None:
-    assert tables.entry_at_hand(PER_TABLE) is None and tables.neighbours_at_hand(PER_TABLE, 2, STEP) is None
+    first, missing = PER_TABLE * STEP, MISSING * PER_TABLE * STEP
+    assert tables.place_at_hand(first, STEP, STEP) is None and tables.place_at_hand(first, 2 * STEP, STEP) is None
     tables.table(1)
-    assert tables.entry_at_hand(PER_TABLE) == entries[PER_TABLE]
-    assert tables.entry_at_hand(MISSING * PER_TABLE) == ABSENT
+    assert tables.place_at_hand(first, STEP, STEP) == entries[PER_TABLE]
+    assert tables.place_at_hand(missing, STEP, STEP) == ABSENT
     assert tables.neighbours_at_hand(MISSING * PER_TABLE, PER_TABLE, STEP) == ABSENT
 
 
