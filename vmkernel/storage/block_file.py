@@ -342,11 +342,7 @@ def cut(views: Sequence[memoryview], start: int, length: int) -> Sequence[memory
 
 def fill_zeros(views: Sequence[memoryview]) -> None:
     for view in views:
-        length = len(view)
-        if length <= len(ZEROS):
-            view[:] = ZEROS[:length]
-            continue
-        for at in range(0, length, len(ZEROS)):
+        for at in range(0, len(view), len(ZEROS)):
             piece = view[at : at + len(ZEROS)]
             piece[:] = ZEROS[: len(piece)]
 
